@@ -1,0 +1,1 @@
+//! Whole-VM tests and the nested-KVM rig.

@@ -1,0 +1,1 @@
+//! A QMP server for virtual machine monitors.

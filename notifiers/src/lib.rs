@@ -1,0 +1,1 @@
+//! Notifier lists and prioritised state-change handlers.

@@ -1,0 +1,1 @@
+//! The run states of a virtual machine and the table of legal transitions.

@@ -1,0 +1,1 @@
+//! vCPU threads: kick, pause, resume and run-on-vCPU.

@@ -1,0 +1,3 @@
+//! The reference virtual machine monitor on KVM.
+
+fn main() {}
