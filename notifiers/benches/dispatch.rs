@@ -1,0 +1,2 @@
+//! Dispatch against a plain loop over boxed closures.
+fn main() {}

@@ -1,0 +1,188 @@
+//! The list for a change that can be refused.
+//!
+//! ```text
+//!   prepare a ── prepare b ── prepare c      all agree:   commit a, commit b, commit c
+//!                                 │
+//!                              refuses       one refuses: roll back b, roll back a
+//! ```
+//!
+//! The rule that must never be broken: whoever has prepared, and is still registered, hears
+//! exactly one of commit and roll back.
+
+use alloc::borrow::Cow;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::error::NotifyError;
+use crate::handle::NotifierHandle;
+use crate::named::Named;
+use crate::registry::{Registry, Slot, remover};
+use crate::rounds::{DEFAULT_MAX_NESTING, Rounds};
+
+/// One who must agree to a change before it is made.
+pub trait Participant<E: ?Sized, Err> {
+    /// Gets ready for the change, or refuses it. Whoever refuses must have undone what it began:
+    /// it is not rolled back.
+    ///
+    /// # Errors
+    ///
+    /// Why the change cannot be made.
+    fn prepare(&self, event: &E) -> Result<(), Err>;
+
+    /// Makes the change. Everybody has agreed, so this cannot fail.
+    fn commit(&self, event: &E);
+
+    /// Undoes [`prepare`](Self::prepare): somebody else has refused.
+    fn roll_back(&self, event: &E);
+}
+
+/// Participants in changes of type `E`, ordered by priority as in a
+/// [`PriorityList`](crate::PriorityList).
+///
+/// For one thread. Participants may add to this list, remove from it and run it again; see the
+/// [crate documentation](crate#contract).
+pub struct TwoPhaseList<E: ?Sized, Err> {
+    registry: Rc<Registry<Named<dyn Participant<E, Err>>>>,
+    rounds: Rounds,
+}
+
+impl<E: ?Sized + 'static, Err: 'static> TwoPhaseList<E, Err> {
+    /// An empty list, with [`DEFAULT_MAX_NESTING`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_max_nesting(DEFAULT_MAX_NESTING)
+    }
+
+    /// An empty list of which `limit` rounds may be under way at a time, up and down together.
+    /// With 1, no participant can run it; with 0, nobody can.
+    #[must_use]
+    pub fn with_max_nesting(limit: u32) -> Self {
+        Self {
+            registry: Rc::new(Registry::new()),
+            rounds: Rounds::new(limit),
+        }
+    }
+
+    /// Adds a participant, after those of the same priority. `name` is what an error calls it; it
+    /// need not be unique.
+    ///
+    /// A round that is under way leaves it alone, in both phases; the next one does not.
+    pub fn add(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        priority: i32,
+        participant: impl Participant<E, Err> + 'static,
+    ) -> NotifierHandle {
+        let slot = Slot::new(Named {
+            name: name.into(),
+            inner: participant,
+        });
+        let key = self.registry.add(priority, slot);
+        NotifierHandle::new(remover(&self.registry), key)
+    }
+
+    /// Prepares everybody, priorities ascending, then commits everybody in the same order.
+    ///
+    /// If a participant refuses, or panics, those that had prepared are rolled back in reverse.
+    ///
+    /// # Errors
+    ///
+    /// [`NotifyError::Failed`] names the participant that refused; nobody has committed.
+    /// [`NotifyError::NestingExceeded`] when too many rounds of this list are under way; nobody was
+    /// called.
+    pub fn run_up(&self, event: &E) -> Result<(), NotifyError<Err>> {
+        let _round = self.rounds.begin()?;
+        two_phases(self.registry.snapshot().iter(), event)
+    }
+
+    /// As [`run_up`](Self::run_up), in the exact reverse order.
+    ///
+    /// # Errors
+    ///
+    /// As [`run_up`](Self::run_up).
+    pub fn run_down(&self, event: &E) -> Result<(), NotifyError<Err>> {
+        let _round = self.rounds.begin()?;
+        two_phases(self.registry.snapshot().iter().rev(), event)
+    }
+
+    /// How many participants there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.registry.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Removes every participant, detached ones too. Handles that are still held come to nothing.
+    pub fn clear(&self) {
+        self.registry.clear();
+    }
+}
+
+type ParticipantSlot<E, Err> = Slot<Named<dyn Participant<E, Err>>>;
+
+fn two_phases<'a, E: ?Sized + 'static, Err: 'static>(
+    participants: impl Iterator<Item = &'a Rc<ParticipantSlot<E, Err>>>,
+    event: &E,
+) -> Result<(), NotifyError<Err>> {
+    let mut prepared = Prepared {
+        slots: Vec::new(),
+        event,
+    };
+    for slot in participants {
+        let Named { name, inner } = &slot.callback;
+        inner.prepare(event).map_err(|error| NotifyError::Failed {
+            notifier: name.clone(),
+            error,
+        })?;
+        prepared.slots.push(slot);
+    }
+    prepared.commit();
+    Ok(())
+}
+
+/// Those that have prepared. Dropping it, which a refusal and a panic do, rolls them back.
+struct Prepared<'a, 'e, E: ?Sized, Err> {
+    slots: Vec<&'a Rc<ParticipantSlot<E, Err>>>,
+    event: &'e E,
+}
+
+impl<E: ?Sized, Err> Prepared<'_, '_, E, Err> {
+    fn commit(mut self) {
+        for slot in core::mem::take(&mut self.slots) {
+            if slot.is_registered() {
+                slot.callback.inner.commit(self.event);
+            }
+        }
+    }
+}
+
+impl<E: ?Sized, Err> Drop for Prepared<'_, '_, E, Err> {
+    fn drop(&mut self) {
+        while let Some(slot) = self.slots.pop() {
+            if slot.is_registered() {
+                slot.callback.inner.roll_back(self.event);
+            }
+        }
+    }
+}
+
+impl<E: ?Sized + 'static, Err: 'static> Default for TwoPhaseList<E, Err> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<E: ?Sized, Err> fmt::Debug for TwoPhaseList<E, Err> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TwoPhaseList")
+            .field("len", &self.registry.len())
+            .field("rounds_under_way", &self.rounds.under_way())
+            .finish()
+    }
+}
