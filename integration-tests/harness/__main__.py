@@ -1,0 +1,77 @@
+"""The command line of the harness; `integration-tests/run` prepares its Python and calls it."""
+
+import argparse
+import os
+import pathlib
+import sys
+
+from harness import cases, linux, rig
+
+
+def cache():
+    """The cache folder of this checkout."""
+    folder = pathlib.Path(os.environ["RIG_CACHE"])
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def here(folder, words):
+    """Runs cases on this machine's own KVM."""
+    found = cases.discover(folder, words)
+    print(f"running {len(found)} tests", flush=True)
+    return cases.run_all(found, lambda result: print(cases.line(result), flush=True))
+
+
+def scenarios(words, where):
+    """Runs the cases that need a KVM for 64-bit guests, in the rig or here."""
+    found = cases.discover("scenarios", words)
+    if where == "host":
+        kernel = linux.kernel(cache())
+        os.environ.setdefault("CASE_BZIMAGE", str(kernel.bzimage))
+        os.environ.setdefault("CASE_VMLINUX", str(kernel.vmlinux))
+        os.environ.setdefault("CASE_INITRD", str(linux.inner_initrd(cache(), kernel)))
+        return here("scenarios", words)
+    print(f"running {len(found)} tests in the rig", flush=True)
+    return rig.run(cache(), found, lambda text: print(text, flush=True))
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="integration-tests/run", description="Whole-VM tests.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (("whole-vm", "tests that any KVM can run"), ("scenarios", "tests with Linux as the guest")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("words", nargs="*", help="run only tests whose name contains one of these")
+        command.add_argument("--list", action="store_true", help="print the names and stop")
+        if name == "scenarios":
+            command.add_argument(
+                "--where", choices=("rig", "host"), default=os.environ.get("SCENARIOS", "rig"),
+                help="in the emulated machine, or on this machine's KVM if it runs 64-bit guests (default: $SCENARIOS or rig)",
+            )
+    commands.add_parser("prepare", help="fetch and build what the rig consists of")
+    shell = commands.add_parser("shell", help="a shell in a Linux guest in vmm-bin in the rig")
+    shell.add_argument("line", nargs="*", help="run this in the rig instead")
+    inside = commands.add_parser("inside", help="(in the rig) run the named tests")
+    inside.add_argument("names", nargs="*")
+    arguments = parser.parse_args()
+
+    if arguments.command in ("whole-vm", "scenarios"):
+        folder = arguments.command.replace("-", "_")
+        if arguments.list:
+            print("\n".join(c.name for c in cases.discover(folder, arguments.words)))
+            return 0
+        results = here(folder, arguments.words) if folder == "whole_vm" else scenarios(arguments.words, arguments.where)
+        print(cases.summary(results), flush=True)
+        return 1 if any(r.outcome == "FAILED" for r in results) else 0
+    if arguments.command == "prepare":
+        kernel = linux.kernel(cache())
+        linux.inner_initrd(cache(), kernel)
+        rig.base_archive(cache(), kernel)
+        return 0
+    if arguments.command == "shell":
+        default = "./vmm-bin --kernel bzImage --initrd initrd --memory 256 --append console=ttyS0"
+        return rig.shell(cache(), " ".join(arguments.line) or default)
+    rig.inside(arguments.names)
+    return 0
+
+
+sys.exit(main())

@@ -1,0 +1,43 @@
+"""The guests that a test can boot."""
+
+import os
+import re
+
+from harness.machine import Machine
+
+
+class LinuxMachine(Machine):
+    """A machine whose guest is Linux with a shell on its console."""
+
+    async def ready(self):
+        """Waits for userspace, and for its shell."""
+        await self.console.expect("USERSPACE REACHED")
+        self._count = 0
+        await self.shell("true")
+
+    async def shell(self, line, timeout=None):
+        """Runs a line in the guest's shell and returns what it printed."""
+        self._count += 1
+        # The marks are spelled so that an echo of the line itself could not be taken for them.
+        self.console.send(f"echo 'B''EGIN'{self._count}; {line}; echo 'E''ND'{self._count}\n")
+        match = await self.console.expect(rf"(?s)BEGIN{self._count}\n(.*?)END{self._count}\n", timeout)
+        # A kernel message may come in between at any time; no command of a test prints such a line.
+        return re.sub(r"^\[ *\d+\.\d+\] .*\n", "", match.group(1), flags=re.MULTILINE).rstrip("\n")
+
+    def type(self, line):
+        """Types a line of which no answer is expected."""
+        self.console.send(line + "\n")
+
+    async def uptime(self):
+        """The guest's clock, in seconds since it booted."""
+        return float((await self.shell("cat /proc/uptime")).split()[0])
+
+
+def linux_guest(image="bzImage", memory=256, cpus=1, append="", options=(), **rest):
+    """A machine with Debian's cloud kernel and busybox."""
+    kernel = os.environ["CASE_VMLINUX" if image == "vmlinux" else "CASE_BZIMAGE"]
+    # A panicked guest stays where it is, unless the test says otherwise.
+    line = f"console=ttyS0 test.quiet loglevel=4 {append}".strip()
+    return LinuxMachine(
+        kernel=kernel, initrd=os.environ["CASE_INITRD"], append=line, memory=memory, cpus=cpus, options=options, **rest
+    )

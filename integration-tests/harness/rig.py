@@ -1,0 +1,284 @@
+"""The rig: a Linux machine with AMD's SVM, emulated by QEMU, in which /dev/kvm is real.
+
+Two archives make its root file system, one behind the other, as the kernel allows:
+
+    base   Debian's Python with qemu.qmp, QEMU for comparison, the KVM modules: built once
+    fresh  vmm-bin and its libraries, the tests, the job: built for each boot
+
+The machine is emulated without acceleration, and that emulation is not perfect: now and then it loses an
+interrupt between its processors and the outer kernel dies or falls silent. Then, and only then, the
+boot is repeated. A test that fails has failed.
+"""
+
+import json
+import os
+import pathlib
+import re
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+from harness import cases, linux
+from harness.cases import ROOT, Result
+
+#: Outer boots end by this time, in seconds.
+BOOT_DEADLINE = 150
+#: No test begins in a boot that is older than this.
+BOOT_BUDGET = 80
+#: An outer kernel that lives says something every 3 s.
+SILENCE = 30
+#: Tests that run at a time: the emulated machine has two processors, and a boot keeps one busy.
+JOBS = 2
+#: An outer machine that died this often under the same test was killed by the test.
+MOST_DEATHS = 3
+OUTER_MODULES = ("irqbypass", "kvm", "kvm-amd")
+#: Parts of Python's library that no test imports.
+NOT_NEEDED = ("test", "idlelib", "lib2to3", "tkinter", "ensurepip", "pydoc_data", "turtledemo", "distutils")
+
+
+def libraries(binary):
+    """The shared libraries, and the loader, that a program needs."""
+    output = subprocess.run(["ldd", binary], capture_output=True, text=True).stdout
+    return re.findall(r"(/\S+)", output)
+
+
+def _install(stage, path, target=None):
+    """Copies a program and its libraries to the same places below `stage`."""
+    target = stage / str(target or path).lstrip("/")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(path, target)
+    for library in libraries(path):
+        copy = stage / library.lstrip("/")
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(os.path.realpath(library), copy)
+
+
+def base_archive(cache, kernel):
+    """The part of the root file system that stays the same; built when it is not there."""
+    archive = cache / "base.cpio"
+    init = ROOT / "rig/outer-init"
+    if archive.exists() and archive.stat().st_mtime > max(init.stat().st_mtime, pathlib.Path(__file__).stat().st_mtime):
+        return archive
+    stage = cache / "base"
+    shutil.rmtree(stage, ignore_errors=True)
+    for name in ("bin", "dev", "proc", "sys", "tmp", "run", "modules", "work", "usr/share"):
+        (stage / name).mkdir(parents=True)
+    shutil.copy(linux.busybox(), stage / "bin/busybox")
+    (stage / "bin/sh").symlink_to("busybox")
+    shutil.copy(init, stage / "init")
+    (stage / "init").chmod(0o755)
+    for name in OUTER_MODULES:
+        shutil.copy(kernel.module(name), stage / "modules")
+
+    python = os.path.realpath(sys.executable)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    _install(stage, python, "/usr/bin/python3")
+    library = stage / "usr/lib" / version
+    shutil.copytree(
+        f"/usr/lib/{version}", library, symlinks=True,
+        ignore=shutil.ignore_patterns("__pycache__", "config-*", *NOT_NEEDED),
+    )
+    for extension in library.glob("lib-dynload/*.so"):
+        _install(stage, extension)
+    site = next(p for p in sys.path if p.endswith("site-packages"))
+    shutil.copytree(os.path.join(site, "qemu"), stage / "usr/lib/python3/dist-packages/qemu")
+    # The kernel's unpacker does not keep times, and to compile all of it anew would take seconds in there.
+    subprocess.run(
+        [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash",
+         "-s", stage, library, stage / "usr/lib/python3"],
+        check=False, stdout=subprocess.DEVNULL,
+    )
+    if qemu := shutil.which("qemu-system-x86_64"):
+        _install(stage, qemu, "/usr/bin/qemu-system-x86_64")
+        for name in ("bios-microvm.bin", "bios-256k.bin", "kvmvapic.bin", "linuxboot_dma.bin", "pvh.bin"):
+            for folder in ("/usr/share/qemu", "/usr/share/seabios"):
+                if os.path.exists(f"{folder}/{name}"):
+                    (stage / "usr/share/qemu").mkdir(exist_ok=True)
+                    shutil.copy(f"{folder}/{name}", stage / "usr/share/qemu")
+    linux.pack(stage, archive)
+    shutil.rmtree(stage)
+    return archive
+
+
+def fresh_archive(cache, kernel, job):
+    """The part of the root file system that this boot brings: programs under test, tests, job."""
+    stage = cache / "fresh"
+    shutil.rmtree(stage, ignore_errors=True)
+    (stage / "work").mkdir(parents=True)
+    if vmm := os.environ.get("VMM_BIN"):
+        _install(stage, vmm, "/work/vmm-bin")
+    for name in ("harness", "scenarios", "benches"):
+        shutil.copytree(ROOT / name, stage / "work" / name, ignore=shutil.ignore_patterns("__pycache__", "*.rs"))
+    shutil.copy(kernel.bzimage, stage / "work/bzImage")
+    shutil.copy(kernel.vmlinux, stage / "work/vmlinux")
+    shutil.copy(linux.inner_initrd(cache, kernel), stage / "work/initrd")
+    (stage / "work/job").write_text("".join(f"{name}='{value}'\n" for name, value in job.items()))
+    archive = cache / "fresh.cpio"
+    linux.pack(stage, archive)
+    shutil.rmtree(stage)
+    return archive
+
+
+def root_archive(cache, kernel, job):
+    """Both archives in one file. Each is padded to its own end, so they can simply follow each other."""
+    root = cache / "root.cpio"
+    with open(root, "wb") as out:
+        for archive in (base_archive(cache, kernel), fresh_archive(cache, kernel, job)):
+            with open(archive, "rb") as part:
+                shutil.copyfileobj(part, out, 1 << 20)
+            out.write(b"\0" * (-out.tell() % 512))
+    return root
+
+
+def command(kernel, root):
+    """The emulator's command line, without its serial ports."""
+    return [
+        "qemu-system-x86_64", "-accel", "tcg,thread=multi,tb-size=512", "-smp", "2", "-cpu", "EPYC,+svm,+npt", "-m", "3072",
+        "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-kernel", str(kernel.bzimage), "-initrd", str(root),
+        "-append", "console=ttyS0 softlockup_panic=1 panic=-1 transparent_hugepage=madvise",
+    ]
+
+
+def environment(budget):
+    """What the tests inside of the rig find in their environment."""
+    names = {
+        "VMM_BIN": "/work/vmm-bin", "CASE_BZIMAGE": "/work/bzImage", "CASE_VMLINUX": "/work/vmlinux", "CASE_INITRD": "/work/initrd",
+        "CASE_PATIENCE": "40", "CASE_VMM": os.environ.get("CASE_VMM", "vmm-bin"), "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1", "CASE_BUDGET": budget,
+    }
+    return " ".join(f"{name}={value}" for name, value in names.items())
+
+
+class Boot:
+    """One boot of the rig for one job."""
+
+    def __init__(self, cache, kernel, job, log):
+        self.root = root_archive(cache, kernel, job)
+        self.kernel = kernel
+        self.log = log
+
+    def lines(self):
+        """Yields the job's report line by line.
+
+        Raises `Died` when the outer machine does not live until the job is done, and `Overrun` when it
+        lives but the job does not end.
+        """
+        begin = heard = time.monotonic()
+        with open(self.log.with_suffix(".emulator"), "wb") as complaints:
+            emulator = subprocess.Popen(
+                command(self.kernel, self.root) + ["-serial", f"file:{self.log}", "-serial", "stdio"],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints, start_new_session=True,
+            )
+        try:
+            selector = selectors.DefaultSelector()
+            selector.register(emulator.stdout, selectors.EVENT_READ)
+            pending = b""
+            while True:
+                now = time.monotonic()
+                if now - begin > BOOT_DEADLINE:
+                    raise Overrun()
+                if now - heard > SILENCE:
+                    raise Died("fell silent")
+                if not selector.select(1.0):
+                    continue
+                chunk = os.read(emulator.stdout.fileno(), 65536)
+                if not chunk:
+                    raise Died("ended before its job was done")
+                heard = time.monotonic()
+                *lines, pending = (pending + chunk).split(b"\n")
+                for raw in lines:
+                    text = raw.decode("utf-8", "replace").rstrip("\r")
+                    if text == "outer done":
+                        return
+                    if text != "heartbeat":
+                        yield text
+        finally:
+            try:
+                os.killpg(emulator.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            emulator.wait()
+            emulator.stdout.close()
+            self.root.unlink(missing_ok=True)
+
+
+class Died(Exception):
+    """The outer machine died or fell silent: the boot may be repeated."""
+
+
+class Overrun(Exception):
+    """The outer machine lives, but its job did not end in time."""
+
+
+def run(cache, the_cases, report=print):
+    """Runs the cases in as many boots of the rig as it takes; returns their results in order."""
+    kernel = linux.kernel(cache)
+    logs = cache / "logs"
+    shutil.rmtree(logs, ignore_errors=True)
+    logs.mkdir(parents=True)
+    waiting = [c.name for c in the_cases]
+    results, deaths, boots = {}, {}, 0
+
+    def fail(name, text):
+        results[name] = Result(name, "FAILED", 0.0, text)
+        waiting.remove(name)
+        report(cases.line(results[name]))
+
+    while waiting:
+        boots += 1
+        log = logs / f"boot-{boots}.log"
+        job = {"JOB": "cases", "COMMAND": f"{environment(BOOT_BUDGET)} python3 -m harness inside {' '.join(waiting)}"}
+        current = []
+        try:
+            for text in Boot(cache, kernel, job, log).lines():
+                kind, _, rest = text.partition(" ")
+                if kind == "begin":
+                    current.append(rest)
+                elif kind == "result":
+                    result = Result(**json.loads(rest))
+                    results[result.name] = result
+                    waiting.remove(result.name)
+                    current.remove(result.name)
+                    report(cases.line(result))
+                else:
+                    report(text)
+        except Died as death:
+            report(f"note: boot {boots} of the rig {death} (during {', '.join(current) or 'its start'}); log: {log}")
+            # A machine that never gets to a test is not repeated for ever either.
+            for name in current or waiting[:1]:
+                deaths[name] = deaths.get(name, 0) + 1
+                if deaths[name] >= MOST_DEATHS:
+                    fail(name, f"the rig died {MOST_DEATHS} times during this test; log: {log}")
+        except Overrun:
+            for name in current or waiting[:1]:
+                fail(name, f"did not let the rig end within {BOOT_DEADLINE} s; log: {log}")
+    report(f"note: the rig booted {boots} times")
+    return [results[c.name] for c in the_cases]
+
+
+def inside(names, folder="scenarios"):
+    """Runs in the rig: the named cases, as many as the budget of this boot allows."""
+    budget = float(os.environ["CASE_BUDGET"])
+    known = {c.name: c for c in cases.discover(folder)}
+    end = time.monotonic() + budget
+    cases.run_all(
+        [known[name] for name in names],
+        ended=lambda result: print("result", json.dumps(vars(result)), flush=True),
+        begun=lambda name: print("begin", name, flush=True),
+        jobs=JOBS,
+        go_on=lambda: time.monotonic() < end,
+    )
+
+
+def shell(cache, command_line):
+    """Boots the rig with its console on this terminal and runs one command line in it."""
+    kernel = linux.kernel(cache)
+    root = root_archive(cache, kernel, {"JOB": "shell", "COMMAND": command_line})
+    try:
+        return subprocess.run(command(kernel, root) + ["-serial", "mon:stdio"], check=False).returncode
+    finally:
+        root.unlink(missing_ok=True)

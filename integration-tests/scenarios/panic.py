@@ -1,0 +1,54 @@
+"""A guest kernel that panics tells the VMM through pvpanic."""
+
+from harness.cases import Skip, case
+from harness.guests import linux_guest
+
+
+async def _panic(vm):
+    await vm.ready()
+    if "pvpanic" not in await vm.shell("ls /sys/bus/platform/drivers/pvpanic-mmio/ /sys/bus/pci/drivers/ 2>&1 | tr '\\n' ' '"):
+        raise Skip("this kernel has no pvpanic driver")
+    assert "QEMU0001" in await vm.shell("ls /sys/bus/platform/drivers/pvpanic-mmio/"), "the guest sees no pvpanic device"
+    vm.type("echo c >/proc/sysrq-trigger")
+    return await vm.qmp.event("GUEST_PANICKED")
+
+
+@case(deadline=60)
+async def panic_pauses():
+    async with linux_guest(options=["--action", "panic=pause"]) as vm:
+        event = await _panic(vm)
+        assert event["data"]["action"] == "pause", event
+        await vm.qmp.event("STOP")
+        assert await vm.status() == "guest-panicked"
+        # It can be restarted by a reset.
+        await vm.execute("system_reset")
+        await vm.execute("cont")
+        await vm.ready()
+
+
+@case(deadline=60)
+async def panic_powers_off():
+    async with linux_guest() as vm:
+        event = await _panic(vm)
+        assert event["data"]["action"] == "poweroff", event
+        shutdown = await vm.qmp.event("SHUTDOWN")
+        assert shutdown["data"] == {"guest": True, "reason": "guest-panic"}, shutdown
+        assert "STOP" not in vm.qmp.names()
+        assert await vm.exit_code() == 0
+
+
+@case(deadline=60)
+async def panic_can_be_an_exit_failure():
+    async with linux_guest(options=["--action", "panic=exit-failure"]) as vm:
+        await _panic(vm)
+        assert await vm.exit_code() == 1
+
+
+@case(deadline=60)
+async def panic_can_be_the_guests_own_affair():
+    async with linux_guest(append="panic=1", options=["--action", "panic=none"]) as vm:
+        event = await _panic(vm)
+        assert event["data"]["action"] == "run", event
+        # The guest's own policy was to reboot a second later.
+        await vm.qmp.event("RESET")
+        await vm.ready()

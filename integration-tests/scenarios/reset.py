@@ -1,0 +1,95 @@
+"""Every way to a reset, and what comes after one."""
+
+import os
+
+from harness.cases import case
+from harness.guests import linux_guest
+
+#: `reboot=` of the kernel's command line: which way the guest's own reboot takes.
+WAYS = {"acpi": "a", "keyboard controller": "k", "triple fault": "t"}
+
+
+def descriptors(vm):
+    """How many descriptors and threads the VMM has."""
+    folder = f"/proc/{vm.process.pid}"
+    return len(os.listdir(f"{folder}/fd")), len(os.listdir(f"{folder}/task"))
+
+
+async def _reboots(way):
+    async with linux_guest(append=f"reboot={WAYS[way]}") as vm:
+        await vm.ready()
+        vm.type("reboot -f")
+        event = await vm.qmp.event("RESET")
+        assert event["data"] == {"guest": True, "reason": "guest-reset"}, event
+        await vm.ready()
+        assert await vm.status() == "running"
+
+
+@case(deadline=60)
+async def reboot_by_acpi():
+    await _reboots("acpi")
+
+
+@case(deadline=60)
+async def reboot_by_keyboard_controller():
+    await _reboots("keyboard controller")
+
+
+@case(deadline=60)
+async def reboot_by_triple_fault():
+    await _reboots("triple fault")
+
+
+@case(deadline=60)
+async def system_reset_restarts_the_guest_in_the_same_process():
+    async with linux_guest() as vm:
+        await vm.ready()
+        await vm.shell("echo survived >/left-behind")
+        before, pid = descriptors(vm), vm.process.pid
+        await vm.execute("system_reset")
+        event = await vm.qmp.event("RESET")
+        assert event["data"] == {"guest": False, "reason": "host-qmp-system-reset"}, event
+        await vm.ready()
+        assert await vm.shell("cat /left-behind 2>&1 || true") != "survived"
+        assert (descriptors(vm), vm.process.pid) == (before, pid)
+
+
+@case(deadline=60)
+async def reset_in_the_middle_of_boot():
+    async with linux_guest(append="loglevel=7 earlyprintk=ttyS0") as vm:
+        await vm.console.expect("Linux version")
+        await vm.execute("system_reset")
+        await vm.console.expect("Linux version")
+        await vm.ready()
+
+
+@case(deadline=60)
+async def reset_while_stopped_waits_for_cont():
+    async with linux_guest() as vm:
+        await vm.ready()
+        await vm.execute("stop")
+        await vm.execute("system_reset")
+        assert await vm.status() == "prelaunch"
+        await vm.execute("cont")
+        await vm.ready()
+
+
+@case(deadline=60)
+async def no_reboot_turns_the_guests_reset_into_the_end():
+    async with linux_guest(options=["--no-reboot"]) as vm:
+        await vm.ready()
+        vm.type("reboot -f")
+        event = await vm.qmp.event("SHUTDOWN")
+        assert event["data"] == {"guest": True, "reason": "guest-reset"}, event
+        assert "RESET" not in vm.qmp.names()
+        assert await vm.exit_code() == 0
+
+
+@case(deadline=60)
+async def no_reboot_turns_system_reset_into_the_end():
+    async with linux_guest(options=["--no-reboot"]) as vm:
+        await vm.ready()
+        await vm.execute("system_reset")
+        event = await vm.qmp.event("SHUTDOWN")
+        assert event["data"] == {"guest": False, "reason": "host-qmp-system-reset"}, event
+        assert await vm.exit_code() == 0
