@@ -1,1 +1,47 @@
-//! Three-phase device reset and the legacy devices that a guest's power paths need.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub mod bus;
+pub mod conformance;
+pub mod reset;
+
+#[cfg(feature = "acpi-pm")]
+pub mod acpi_pm;
+#[cfg(feature = "cmos-rtc")]
+pub mod cmos_rtc;
+#[cfg(feature = "debug-exit")]
+pub mod debug_exit;
+#[cfg(feature = "debugcon")]
+pub mod debugcon;
+#[cfg(feature = "i8042")]
+pub mod i8042;
+#[cfg(feature = "port92")]
+pub mod port92;
+#[cfg(feature = "pvpanic")]
+pub mod pvpanic;
+#[cfg(feature = "reset-control")]
+pub mod reset_control;
+#[cfg(feature = "serial")]
+pub mod serial;
+
+mod clock;
+mod counter;
+mod error;
+mod irq;
+mod notify;
+mod output;
+mod power;
+mod state;
+mod sync;
+mod timed;
+
+pub use bus::{Bus, BusBuilder, BusDevice, Granularity, Mapping, Unclaimed};
+pub use clock::{Clock, HostClock, ManualClock};
+pub use error::Error;
+pub use irq::{IrqLine, IrqProbe, NoIrq};
+pub use notify::{NoNotify, Notify};
+pub use output::{Output, OutputRing};
+pub use power::{PowerProbe, PowerRequest, PowerSink, WakeupReason};
+pub use reset::{NodeId, ResetTree, ResetType, Resettable};
+pub use state::{Pausable, SaveRestore};
+pub use timed::Timed;
