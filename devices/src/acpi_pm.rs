@@ -85,9 +85,17 @@ pub struct SleepTypes {
 
 impl SleepTypes {
     /// S5 alone, with QEMU's value, 0.
-    pub const S5_ONLY: Self = Self { s5: 0, s3: None, s4: None };
+    pub const S5_ONLY: Self = Self {
+        s5: 0,
+        s3: None,
+        s4: None,
+    };
     /// S3, S4 and S5 with QEMU's values: 1, 2, 0.
-    pub const QEMU: Self = Self { s5: 0, s3: Some(1), s4: Some(2) };
+    pub const QEMU: Self = Self {
+        s5: 0,
+        s3: Some(1),
+        s4: Some(2),
+    };
 
     fn request(self, kind: u8) -> Option<PowerRequest> {
         if kind == self.s5 {
@@ -135,10 +143,19 @@ pub struct State {
 }
 
 impl State {
-    const FRESH: Self = Self { status: 0, enable: 0, control: SCI_EN, overflow_at: 0 };
+    const FRESH: Self = Self {
+        status: 0,
+        enable: 0,
+        control: SCI_EN,
+        overflow_at: 0,
+    };
 
     fn status_at(&self, ticks: u64) -> u16 {
-        if ticks >= self.overflow_at { self.status | TIMER } else { self.status }
+        if ticks >= self.overflow_at {
+            self.status | TIMER
+        } else {
+            self.status
+        }
     }
 
     fn sci_at(&self, ticks: u64) -> bool {
@@ -190,9 +207,17 @@ impl AcpiPm {
             }
         }
         if s3 == Some(s5) || s4 == Some(s5) || (s3.is_some() && s3 == s4) {
-            return Err(bad("s5", s5, "another value than s3's and s4's, which differ too"));
+            return Err(bad(
+                "s5",
+                s5,
+                "another value than s3's and s4's, which differ too",
+            ));
         }
-        let inner = Inner { state: State::FRESH, sci: false, overflow_told: false };
+        let inner = Inner {
+            state: State::FRESH,
+            sci: false,
+            overflow_told: false,
+        };
         Ok(Self {
             inner: Guarded::new(inner),
             sleep_types,
@@ -263,8 +288,12 @@ impl AcpiPm {
     }
 
     fn tell_wakeups(&self, enable: u16) {
-        self.wiring.power.enable_wakeup(WakeupReason::Rtc, enable & RTC != 0);
-        self.wiring.power.enable_wakeup(WakeupReason::PmTimer, enable & TIMER != 0);
+        self.wiring
+            .power
+            .enable_wakeup(WakeupReason::Rtc, enable & RTC != 0);
+        self.wiring
+            .power
+            .enable_wakeup(WakeupReason::PmTimer, enable & TIMER != 0);
     }
 
     /// The register at an even offset, as 16 bits.
@@ -321,7 +350,9 @@ impl AcpiPm {
 /// The timer's count, not cut to 24 bits, at a time in nanoseconds. Wraps after 163,000 years of `u64` nanoseconds,
 /// which is never.
 fn ticks_at(now_ns: u64) -> u64 {
-    let ticks = u128::from(now_ns).saturating_mul(TIMER_HZ.into()).checked_div(NS_PER_SECOND.into());
+    let ticks = u128::from(now_ns)
+        .saturating_mul(TIMER_HZ.into())
+        .checked_div(NS_PER_SECOND.into());
     u64::try_from(ticks.unwrap_or(0)).unwrap_or(u64::MAX)
 }
 
@@ -338,7 +369,12 @@ fn next_overflow(ticks: u64) -> u64 {
 
 /// When the timer is to interrupt, in ticks: never while its bit is set already or not enabled.
 fn deadline(inner: &Inner, ticks: u64) -> Option<u64> {
-    let State { status, enable, overflow_at, .. } = inner.state;
+    let State {
+        status,
+        enable,
+        overflow_at,
+        ..
+    } = inner.state;
     let waits = enable & TIMER != 0 && status & TIMER == 0;
     let due = ticks >= overflow_at;
     (waits && !(due && inner.overflow_told)).then_some(overflow_at)
@@ -373,7 +409,10 @@ impl BusDevice for AcpiPm {
     }
 
     fn write(&self, offset: u64, data: &[u8]) {
-        let mut bytes = (0_u64..).map(|i| offset.wrapping_add(i)).zip(data).peekable();
+        let mut bytes = (0_u64..)
+            .map(|i| offset.wrapping_add(i))
+            .zip(data)
+            .peekable();
         self.update(|inner, ticks, after| {
             while let Some((at, &first)) = bytes.next() {
                 let word = at & !1;

@@ -31,7 +31,10 @@ pub struct State;
 impl DebugExit {
     /// A device that posts its shutdowns to `power`.
     pub fn new(power: Arc<dyn PowerSink>) -> Self {
-        Self { power, ignored: Counter::new() }
+        Self {
+            power,
+            ignored: Counter::new(),
+        }
     }
 
     /// How many writes were of a width, or at an offset, that means nothing.
@@ -52,7 +55,9 @@ impl BusDevice for DebugExit {
             [a, b, c, d] => u32::from_le_bytes([a, b, c, d]),
             _ => return self.ignored.count(),
         };
-        self.power.power(PowerRequest::Shutdown { exit_code: Some(value << 1 | 1) });
+        self.power.power(PowerRequest::Shutdown {
+            exit_code: Some(value << 1 | 1),
+        });
     }
 
     fn granularity(&self) -> Granularity {
@@ -78,6 +83,8 @@ impl Pausable for DebugExit {}
 
 impl fmt::Debug for DebugExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DebugExit").field("ignored", &self.ignored).finish_non_exhaustive()
+        f.debug_struct("DebugExit")
+            .field("ignored", &self.ignored)
+            .finish_non_exhaustive()
     }
 }

@@ -30,7 +30,10 @@ pub struct State;
 impl DebugCon {
     /// A console that writes to `output`.
     pub fn new(output: Arc<dyn Output>) -> Self {
-        Self { output, lost: Counter::new() }
+        Self {
+            output,
+            lost: Counter::new(),
+        }
     }
 
     /// How many bytes the output did not take.
@@ -73,6 +76,8 @@ impl Pausable for DebugCon {}
 
 impl fmt::Debug for DebugCon {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DebugCon").field("lost", &self.lost).finish_non_exhaustive()
+        f.debug_struct("DebugCon")
+            .field("lost", &self.lost)
+            .finish_non_exhaustive()
     }
 }

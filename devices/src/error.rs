@@ -41,7 +41,9 @@ pub enum Error {
     },
     /// Something was asked of a reset tree while it runs a phase; ask again when the reset is over (a device posts a
     /// [`PowerRequest::Reset`](crate::PowerRequest::Reset) instead, which the VMM serves later).
-    #[error("the reset tree is running its {0} phase: it cannot be reset or changed from within one")]
+    #[error(
+        "the reset tree is running its {0} phase: it cannot be reset or changed from within one"
+    )]
     InPhase(Phase),
     /// A device is held in reset by too many at once; more than likely a release is missing.
     #[error("{name}: held in reset {limit} times over, which is the limit; release it first")]

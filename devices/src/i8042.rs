@@ -34,8 +34,10 @@ use crate::{
 };
 
 /// Where the controller is on a PC: the data port and the command port.
-pub const PORTS: [Mapping; 2] =
-    [Mapping::new(0x60, 1), Mapping::new(0x64, 1).at_offset(COMMAND_OFFSET)];
+pub const PORTS: [Mapping; 2] = [
+    Mapping::new(0x60, 1),
+    Mapping::new(0x64, 1).at_offset(COMMAND_OFFSET),
+];
 
 const DATA_OFFSET: u64 = 0;
 const COMMAND_OFFSET: u64 = 4;
@@ -117,7 +119,10 @@ impl State {
         } else if self.status & STATUS_MOUSE != 0 {
             (false, self.mode & MODE_MOUSE_IRQ != 0)
         } else {
-            (self.mode & MODE_KEYBOARD_IRQ != 0 && self.mode & MODE_KEYBOARD_OFF == 0, false)
+            (
+                self.mode & MODE_KEYBOARD_IRQ != 0 && self.mode & MODE_KEYBOARD_OFF == 0,
+                false,
+            )
         }
     }
 }
@@ -132,7 +137,11 @@ enum Asks {
 impl Asks {
     /// Bit 0 of the output port, pulsed or written: low means reset.
     fn from_line(bits: u8) -> Self {
-        if bits & OUTPUT_NOT_RESET == 0 { Self::Reset } else { Self::Nothing }
+        if bits & OUTPUT_NOT_RESET == 0 {
+            Self::Reset
+        } else {
+            Self::Nothing
+        }
     }
 }
 
@@ -153,7 +162,13 @@ impl I8042 {
         power: Arc<dyn PowerSink>,
     ) -> Self {
         let ignored = Counter::new();
-        Self { state: Guarded::new(State::FRESH), keyboard_irq, mouse_irq, power, ignored }
+        Self {
+            state: Guarded::new(State::FRESH),
+            keyboard_irq,
+            mouse_irq,
+            power,
+            ignored,
+        }
     }
 
     /// How many commands the controller did not know.

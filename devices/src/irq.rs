@@ -32,7 +32,10 @@ pub struct IrqProbe {
 impl IrqProbe {
     /// A line that is low.
     pub const fn new() -> Self {
-        Self { level: AtomicBool::new(false), edges: AtomicU64::new(0) }
+        Self {
+            level: AtomicBool::new(false),
+            edges: AtomicU64::new(0),
+        }
     }
 
     /// The present level.

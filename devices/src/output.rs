@@ -39,7 +39,12 @@ impl OutputRing {
 
     /// A queue of at most `capacity` bytes that calls `ready` when it stops being empty.
     pub fn with_notify(capacity: usize, ready: Arc<dyn Notify>) -> Self {
-        Self { queue: Guarded::default(), capacity, dropped: Counter::new(), ready }
+        Self {
+            queue: Guarded::default(),
+            capacity,
+            dropped: Counter::new(),
+            ready,
+        }
     }
 
     /// Moves the oldest bytes into `buf` and returns how many.

@@ -38,7 +38,10 @@ pub struct State {
 impl Port92 {
     /// A port that posts its resets to `power`.
     pub fn new(power: Arc<dyn PowerSink>) -> Self {
-        Self { value: Guarded::new(0), power }
+        Self {
+            value: Guarded::new(0),
+            power,
+        }
     }
 
     fn write_byte(&self, offset: u64, value: u8) {
@@ -54,7 +57,9 @@ impl Port92 {
 
 impl BusDevice for Port92 {
     fn read(&self, offset: u64, data: &mut [u8]) {
-        read_bytes(offset, data, |at| if at == 0 { *self.value.lock() } else { 0xff });
+        read_bytes(offset, data, |at| {
+            if at == 0 { *self.value.lock() } else { 0xff }
+        });
     }
 
     fn write(&self, offset: u64, data: &[u8]) {
@@ -72,7 +77,9 @@ impl SaveRestore for Port92 {
     type State = State;
 
     fn save(&self) -> State {
-        State { value: *self.value.lock() }
+        State {
+            value: *self.value.lock(),
+        }
     }
 
     fn restore(&self, state: &State) -> Result<(), Error> {
@@ -85,6 +92,8 @@ impl Pausable for Port92 {}
 
 impl fmt::Debug for Port92 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Port92").field("value", &self.value).finish_non_exhaustive()
+        f.debug_struct("Port92")
+            .field("value", &self.value)
+            .finish_non_exhaustive()
     }
 }

@@ -44,7 +44,11 @@ pub struct State;
 impl PvPanic {
     /// A device that posts to `power` and tells the guest that both events are handled.
     pub fn new(power: Arc<dyn PowerSink>) -> Self {
-        Self { events: KNOWN, power, ignored: Counter::new() }
+        Self {
+            events: KNOWN,
+            power,
+            ignored: Counter::new(),
+        }
     }
 
     /// A device that tells the guest that `events` are handled.
@@ -62,7 +66,11 @@ impl PvPanic {
                 expected: "0 to 3 (bit 0: panicked, bit 1: crash loaded)",
             });
         }
-        Ok(Self { events, power, ignored: Counter::new() })
+        Ok(Self {
+            events,
+            power,
+            ignored: Counter::new(),
+        })
     }
 
     /// How many writes had a bit besides the two known ones.

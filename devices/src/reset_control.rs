@@ -63,7 +63,11 @@ pub struct State {
 impl ResetControl {
     /// A register of `chipset` that posts its resets to `power`.
     pub fn new(chipset: Chipset, power: Arc<dyn PowerSink>) -> Self {
-        Self { chipset, value: Guarded::new(0), power }
+        Self {
+            chipset,
+            value: Guarded::new(0),
+            power,
+        }
     }
 
     fn write_byte(&self, offset: u64, value: u8) {
@@ -80,7 +84,9 @@ impl ResetControl {
 
 impl BusDevice for ResetControl {
     fn read(&self, offset: u64, data: &mut [u8]) {
-        read_bytes(offset, data, |at| if at == 0 { *self.value.lock() } else { 0xff });
+        read_bytes(offset, data, |at| {
+            if at == 0 { *self.value.lock() } else { 0xff }
+        });
     }
 
     fn write(&self, offset: u64, data: &[u8]) {
@@ -98,7 +104,9 @@ impl SaveRestore for ResetControl {
     type State = State;
 
     fn save(&self) -> State {
-        State { value: *self.value.lock() }
+        State {
+            value: *self.value.lock(),
+        }
     }
 
     fn restore(&self, state: &State) -> Result<(), Error> {

@@ -47,8 +47,6 @@ const CAUSE_SENT: u8 = 0x02;
 const CAUSE_RECEIVED: u8 = 0x04;
 /// FIFO control: clear the receive FIFO.
 const CLEAR_RECEIVED: u8 = 0x02;
-/// Line control: offsets 0 and 1 are the divisor.
-const DIVISOR_LATCH: u8 = 0x80;
 /// Line status: a byte waits.
 const DATA_READY: u8 = 0x01;
 /// Modem control: what is sent is received.
@@ -139,7 +137,10 @@ impl Serial {
         output: Arc<dyn Output>,
         input_ready: Arc<dyn Notify>,
     ) -> Self {
-        let sink = Sink { output, lost: Arc::new(Counter::new()) };
+        let sink = Sink {
+            output,
+            lost: Arc::new(Counter::new()),
+        };
         let uart = Registers::new(NoTrigger, sink.clone());
         Self {
             inner: Guarded::new(Inner { uart, level: false }),
@@ -155,7 +156,11 @@ impl Serial {
     pub fn input(&self, bytes: &[u8]) -> usize {
         let mut inner = self.inner.lock();
         let looped = inner.uart.state().modem_control & LOOPBACK != 0;
-        let room = if looped { 0 } else { inner.uart.fifo_capacity() };
+        let room = if looped {
+            0
+        } else {
+            inner.uart.fifo_capacity()
+        };
         let taken = bytes.get(..room).unwrap_or(bytes);
         if taken.len() < bytes.len() {
             self.starved.store(true, Ordering::Release);
@@ -169,7 +174,11 @@ impl Serial {
     pub fn input_room(&self) -> usize {
         let inner = self.inner.lock();
         let looped = inner.uart.state().modem_control & LOOPBACK != 0;
-        if looped { 0 } else { inner.uart.fifo_capacity() }
+        if looped {
+            0
+        } else {
+            inner.uart.fifo_capacity()
+        }
     }
 
     /// How many bytes the output did not take.
@@ -178,7 +187,9 @@ impl Serial {
     }
 
     fn read_byte(&self, offset: u64) -> u8 {
-        let Some(register) = register(offset) else { return 0xff };
+        let Some(register) = register(offset) else {
+            return 0xff;
+        };
         let mut inner = self.inner.lock();
         let before = inner.uart.state();
         let mut value = inner.uart.read(register);
@@ -199,7 +210,9 @@ impl Serial {
     }
 
     fn write_byte(&self, offset: u64, value: u8) {
-        let Some(register) = register(offset) else { return };
+        let Some(register) = register(offset) else {
+            return;
+        };
         let mut inner = self.inner.lock();
         if register == FIFO_CONTROL && value & CLEAR_RECEIVED != 0 {
             self.replace(&mut inner, |state| {
@@ -322,7 +335,11 @@ impl SaveRestore for Serial {
         let ready = state.line_status & DATA_READY != 0;
         if ready == state.received.is_empty() {
             let found = u64::from(state.line_status);
-            return Err(bad("line_status", found, "bit 0 set if, and only if, bytes wait"));
+            return Err(bad(
+                "line_status",
+                found,
+                "bit 0 set if, and only if, bytes wait",
+            ));
         }
         let [low, high] = state.divisor.to_le_bytes();
         let registers = SerialState {
@@ -339,7 +356,11 @@ impl SaveRestore for Serial {
         };
         if causes(&registers) != state.interrupt_causes {
             let found = u64::from(state.interrupt_causes);
-            return Err(bad("interrupt_causes", found, "what enable and received imply"));
+            return Err(bad(
+                "interrupt_causes",
+                found,
+                "what enable and received imply",
+            ));
         }
         let mut inner = self.inner.lock();
         self.replace(&mut inner, |state| *state = registers);

@@ -29,7 +29,11 @@ impl BusBuilder {
     }
 
     pub(super) fn from_parts(ranges: Vec<Entry>, overlays: Vec<Entry>, last: u64) -> Self {
-        Self { ranges, overlays, last }
+        Self {
+            ranges,
+            overlays,
+            last,
+        }
     }
 
     /// Maps each of `mappings` to `device`, or none of them.
@@ -89,18 +93,23 @@ fn insert(
     let mut merged = entries.clone();
     for &mapping in mappings {
         if mapping.len == 0 {
-            return Err(Error::EmptyRange { device: name.to_owned(), base: mapping.base });
+            return Err(Error::EmptyRange {
+                device: name.to_owned(),
+                base: mapping.base,
+            });
         }
-        let last = mapping.last().filter(|last| *last <= last_address).ok_or_else(|| {
-            Error::RangeTooLong {
+        let last = mapping
+            .last()
+            .filter(|last| *last <= last_address)
+            .ok_or_else(|| Error::RangeTooLong {
                 device: name.to_owned(),
                 base: mapping.base,
                 len: mapping.len,
                 last: last_address,
-            }
-        })?;
-        if let Some(other) =
-            merged.iter().find(|other| mapping.base <= other.last && other.mapping.base <= last)
+            })?;
+        if let Some(other) = merged
+            .iter()
+            .find(|other| mapping.base <= other.last && other.mapping.base <= last)
         {
             return Err(Error::Overlap {
                 device: name.to_owned(),
@@ -110,7 +119,13 @@ fn insert(
             });
         }
         let device = Arc::clone(device);
-        merged.push(Entry { name: name.to_owned(), mapping, last, whole, device });
+        merged.push(Entry {
+            name: name.to_owned(),
+            mapping,
+            last,
+            whole,
+            device,
+        });
     }
     merged.sort_by_key(|entry| entry.mapping.base);
     *entries = merged;

@@ -94,7 +94,9 @@ impl Bus {
                 self.unclaimed_reads.count();
                 return;
             };
-            let Some((offset, room)) = entry.locate(address) else { return };
+            let Some((offset, room)) = entry.locate(address) else {
+                return;
+            };
             if entry.whole {
                 entry.device.read(offset, rest);
                 return;
@@ -117,7 +119,9 @@ impl Bus {
                 self.unclaimed_writes.count();
                 return;
             };
-            let Some((offset, room)) = entry.locate(address) else { return };
+            let Some((offset, room)) = entry.locate(address) else {
+                return;
+            };
             if entry.whole {
                 entry.device.write(offset, rest);
                 return;
@@ -133,12 +137,18 @@ impl Bus {
 
     /// How many accesses nobody claimed, since the bus was built.
     pub fn unclaimed(&self) -> Unclaimed {
-        Unclaimed { reads: self.unclaimed_reads.get(), writes: self.unclaimed_writes.get() }
+        Unclaimed {
+            reads: self.unclaimed_reads.get(),
+            writes: self.unclaimed_writes.get(),
+        }
     }
 
     /// What is mapped where, in ascending order, overlays last.
     pub fn mappings(&self) -> impl Iterator<Item = (&str, Mapping)> {
-        self.ranges.iter().chain(&self.overlays).map(|entry| (entry.name.as_str(), entry.mapping))
+        self.ranges
+            .iter()
+            .chain(&self.overlays)
+            .map(|entry| (entry.name.as_str(), entry.mapping))
     }
 
     /// A builder that holds what this bus holds. The counters of the new bus start at zero.

@@ -19,7 +19,11 @@ pub struct Mapping {
 impl Mapping {
     /// `len` bytes at `base`, the start of the device's window.
     pub const fn new(base: u64, len: u64) -> Self {
-        Self { base, len, offset: 0 }
+        Self {
+            base,
+            len,
+            offset: 0,
+        }
     }
 
     /// The same addresses, showing the device's window from `offset` on.
@@ -36,7 +40,12 @@ impl Mapping {
 
 impl fmt::Display for Mapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#x}-{:#x}", self.base, self.last().unwrap_or(self.base))
+        write!(
+            f,
+            "{:#x}-{:#x}",
+            self.base,
+            self.last().unwrap_or(self.base)
+        )
     }
 }
 
@@ -56,7 +65,9 @@ impl Entry {
     pub(super) fn locate(&self, address: u64) -> Option<(u64, usize)> {
         let into = address.checked_sub(self.mapping.base)?;
         let beyond = self.last.checked_sub(address)?;
-        let room = usize::try_from(beyond).unwrap_or(usize::MAX).saturating_add(1);
+        let room = usize::try_from(beyond)
+            .unwrap_or(usize::MAX)
+            .saturating_add(1);
         Some((self.mapping.offset.wrapping_add(into), room))
     }
 }

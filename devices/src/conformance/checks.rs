@@ -42,7 +42,11 @@ pub fn reset_while_paused<F: Fixture>() -> Result<(), Failure> {
     fixture.device().reset(ResetType::Cold);
     fixture.device().resume();
     expect_fresh(CHECK, "after pause, reset, resume", &fixture)?;
-    expect_works(CHECK, "work that was begun after pause, reset, resume", &fixture)
+    expect_works(
+        CHECK,
+        "work that was begun after pause, reset, resume",
+        &fixture,
+    )
 }
 
 /// A state saved from a disturbed device makes a fresh one equal to it: saved again it is the same state, and the
@@ -59,14 +63,27 @@ pub fn save_restore_round_trips<F: Fixture>() -> Result<(), Failure> {
     restored
         .device()
         .restore(&saved)
-        .map_err(|error| Failure::Refused { check: CHECK, reason: error.to_string() })?;
+        .map_err(|error| Failure::Refused {
+            check: CHECK,
+            reason: error.to_string(),
+        })?;
     let again = restored.device().save();
     if again != saved {
-        return Err(differs(CHECK, "state saved, restored and saved again", &saved, &again));
+        return Err(differs(
+            CHECK,
+            "state saved, restored and saved again",
+            &saved,
+            &again,
+        ));
     }
     let (expected, found) = (read_all(&used), read_all(&restored));
     if expected != found {
-        return Err(differs(CHECK, "what the guest reads after a restore", &expected, &found));
+        return Err(differs(
+            CHECK,
+            "what the guest reads after a restore",
+            &expected,
+            &found,
+        ));
     }
     Ok(())
 }
@@ -83,10 +100,18 @@ pub fn pause_keeps_work<F: Fixture>() -> Result<(), Failure> {
     fixture.device().pause();
     fixture.device().pause();
     fixture.device().resume();
-    expect_result(CHECK, "the work of a device that was paused and resumed", &fixture)?;
+    expect_result(
+        CHECK,
+        "the work of a device that was paused and resumed",
+        &fixture,
+    )?;
     let fixture = F::fresh();
     fixture.device().resume();
-    expect_works(CHECK, "the work of a device that was resumed without a pause", &fixture)
+    expect_works(
+        CHECK,
+        "the work of a device that was resumed without a pause",
+        &fixture,
+    )
 }
 
 /// A guest that reads and writes at random, with lengths of 0 to 16 bytes, at offsets within the window, near it and
@@ -111,14 +136,21 @@ pub fn hostile_access_is_harmless<F: Fixture>() -> Result<(), Failure> {
     }
     fixture.device().reset(ResetType::Cold);
     expect_fresh(CHECK, "after the accesses and a reset", &fixture)?;
-    expect_works(CHECK, "work that was begun after the accesses and a reset", &fixture)
+    expect_works(
+        CHECK,
+        "work that was begun after the accesses and a reset",
+        &fixture,
+    )
 }
 
 fn disturbed<F: Fixture>(check: &'static str) -> Result<F, Failure> {
     let fixture = F::fresh();
     fixture.disturb();
     if fixture.device().save() == F::fresh().device().save() {
-        return Err(Failure::Vacuous { check, why: "`disturb` leaves the device as it was" });
+        return Err(Failure::Vacuous {
+            check,
+            why: "`disturb` leaves the device as it was",
+        });
     }
     Ok(fixture)
 }
@@ -128,7 +160,12 @@ fn expect_fresh<F: Fixture>(check: &'static str, when: &str, used: &F) -> Result
     let mut state = used.device().save();
     used.forgive(&mut state);
     if state != fresh {
-        return Err(differs(check, format!("the device's state {when}"), &fresh, &state));
+        return Err(differs(
+            check,
+            format!("the device's state {when}"),
+            &fresh,
+            &state,
+        ));
     }
     Ok(())
 }
@@ -192,7 +229,10 @@ impl Access {
         if random.below(2) == 0 {
             return Self::Read { offset, len };
         }
-        Self::Write { offset, data: (0..len).map(|_| random.byte()).collect() }
+        Self::Write {
+            offset,
+            data: (0..len).map(|_| random.byte()).collect(),
+        }
     }
 
     fn perform(&self, device: &impl BusDevice) {

@@ -45,9 +45,11 @@ pub(super) fn is_below(shapes: &Shapes, node: u64, ancestor: u64) -> bool {
 
 /// The first node below `root` that `times` more asserts would take past `limit`.
 pub(super) fn too_deep(shapes: &Shapes, root: u64, times: u32, limit: u32) -> Option<u64> {
-    post_order(shapes, root)
-        .into_iter()
-        .find(|id| shapes.get(id).is_some_and(|s| s.count.saturating_add(times) > limit))
+    post_order(shapes, root).into_iter().find(|id| {
+        shapes
+            .get(id)
+            .is_some_and(|s| s.count.saturating_add(times) > limit)
+    })
 }
 
 /// Counts `times` asserts on the subtree of `root`. Returns the nodes that go into reset by it: those whose `enter`, and
@@ -55,7 +57,9 @@ pub(super) fn too_deep(shapes: &Shapes, root: u64, times: u32, limit: u32) -> Op
 pub(super) fn assert(shapes: &mut Shapes, root: u64, times: u32) -> Vec<u64> {
     let mut order = post_order(shapes, root);
     order.retain(|id| {
-        let Some(shape) = shapes.get_mut(id) else { return false };
+        let Some(shape) = shapes.get_mut(id) else {
+            return false;
+        };
         let fresh = shape.count == 0 && times > 0;
         shape.count = shape.count.saturating_add(times);
         fresh
@@ -68,7 +72,9 @@ pub(super) fn assert(shapes: &mut Shapes, root: u64, times: u32) -> Vec<u64> {
 pub(super) fn release(shapes: &mut Shapes, root: u64, times: u32) -> Vec<u64> {
     let mut order = post_order(shapes, root);
     order.retain(|id| {
-        let Some(shape) = shapes.get_mut(id) else { return false };
+        let Some(shape) = shapes.get_mut(id) else {
+            return false;
+        };
         let held = shape.count > 0;
         shape.count = shape.count.saturating_sub(times);
         held && shape.count == 0

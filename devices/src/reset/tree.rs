@@ -55,7 +55,14 @@ impl ResetTree {
         shapes.insert(ROOT, Shape::default());
         let mut labels = BTreeMap::new();
         labels.insert(ROOT, ("machine".to_owned(), Role::Group));
-        Self { inner: Guarded::new(Inner { shapes, labels, next: 1, phase: None }) }
+        Self {
+            inner: Guarded::new(Inner {
+                shapes,
+                labels,
+                next: 1,
+                phase: None,
+            }),
+        }
     }
 
     /// The root.
@@ -101,7 +108,10 @@ impl ResetTree {
     pub fn unreset(&self) -> Vec<Unreset> {
         let inner = self.inner.lock();
         let unreset = inner.labels.values().filter_map(|(name, role)| match role {
-            Role::Unreset(reason) => Some(Unreset { name: name.clone(), reason: reason.clone() }),
+            Role::Unreset(reason) => Some(Unreset {
+                name: name.clone(),
+                reason: reason.clone(),
+            }),
             Role::Group | Role::Device(_) => None,
         });
         unreset.collect()
@@ -149,7 +159,10 @@ impl ResetTree {
         let to = inner.known(parent)?;
         let from = inner.shapes.get(&id).and_then(|shape| shape.parent);
         let Some(from) = from.filter(|_| !plan::is_below(&inner.shapes, to, id)) else {
-            return Err(Error::Cycle { name: inner.name(id), parent: inner.name(to) });
+            return Err(Error::Cycle {
+                name: inner.name(id),
+                parent: inner.name(to),
+            });
         };
         let (old, new) = (inner.count(from), inner.count(to));
         inner.check_depth(id, new.saturating_sub(old))?;
@@ -260,7 +273,13 @@ impl ResetTree {
         let parent = inner.known(parent)?;
         let id = inner.next;
         inner.next = id.saturating_add(1);
-        inner.shapes.insert(id, Shape { parent: Some(parent), ..Shape::default() });
+        inner.shapes.insert(
+            id,
+            Shape {
+                parent: Some(parent),
+                ..Shape::default()
+            },
+        );
         inner.labels.insert(id, (name.to_owned(), role));
         let held = inner.shapes.get_mut(&parent).map_or(0, |shape| {
             shape.children.push(id);
@@ -277,7 +296,11 @@ impl ResetTree {
     /// From here to the end of the run the tree belongs to the run.
     fn begin(&self, mut inner: MutexGuard<'_, Inner>, kind: ResetType) -> Run<'_> {
         inner.phase = Some(Phase::Enter);
-        Run { tree: self, kind, counted: None }
+        Run {
+            tree: self,
+            kind,
+            counted: None,
+        }
     }
 }
 
@@ -320,7 +343,10 @@ impl Drop for Run<'_> {
 
 impl Inner {
     fn name(&self, id: u64) -> String {
-        self.labels.get(&id).map(|(name, _)| name.clone()).unwrap_or_default()
+        self.labels
+            .get(&id)
+            .map(|(name, _)| name.clone())
+            .unwrap_or_default()
     }
 
     fn count(&self, id: u64) -> u32 {
@@ -334,7 +360,10 @@ impl Inner {
 
     fn check_depth(&self, id: u64, times: u32) -> Result<(), Error> {
         match plan::too_deep(&self.shapes, id, times, MAX_RESETS) {
-            Some(id) => Err(Error::TooManyResets { name: self.name(id), limit: MAX_RESETS }),
+            Some(id) => Err(Error::TooManyResets {
+                name: self.name(id),
+                limit: MAX_RESETS,
+            }),
             None => Ok(()),
         }
     }
@@ -360,7 +389,14 @@ impl fmt::Debug for ResetTree {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = self.inner.lock();
         f.debug_struct("ResetTree")
-            .field("nodes", &inner.labels.values().map(|(name, _)| name).collect::<Vec<_>>())
+            .field(
+                "nodes",
+                &inner
+                    .labels
+                    .values()
+                    .map(|(name, _)| name)
+                    .collect::<Vec<_>>(),
+            )
             .field("phase", &inner.phase)
             .finish_non_exhaustive()
     }
