@@ -1,0 +1,112 @@
+//! The options, as `clap` knows them. Their values are still text: `values` reads them.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use clap::{Command, Parser};
+
+/// Run a virtual machine on KVM.
+///
+/// Without --kernel and --firmware, a small guest that is part of this program runs. It shows a
+/// menu on its serial console, and each entry drives the machine through one lifecycle path.
+#[derive(Debug, Parser)]
+#[command(name = "vmm-bin", version, args_override_self = true, disable_help_subcommand = true)]
+pub(super) struct Options {
+    /// Start this kernel: bzImage, or ELF (vmlinux, PVH)
+    #[arg(long, value_name = "FILE", help_heading = "Guest")]
+    pub(super) kernel: Option<PathBuf>,
+    /// Give the kernel this initial RAM disk
+    #[arg(long, value_name = "FILE", help_heading = "Guest")]
+    pub(super) initrd: Option<PathBuf>,
+    /// Give the kernel this command line
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Guest")]
+    pub(super) append: Option<String>,
+    /// Start this flat firmware image instead of a kernel
+    #[arg(long, value_name = "FILE", help_heading = "Guest")]
+    pub(super) firmware: Option<PathBuf>,
+
+    /// Memory: MiB, or a number with K, M or G
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "256M",
+        allow_hyphen_values = true,
+        help_heading = "Machine"
+    )]
+    pub(super) memory: String,
+    /// Number of vCPUs, 1 to 254
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "1",
+        allow_hyphen_values = true,
+        help_heading = "Machine"
+    )]
+    pub(super) cpus: String,
+    /// Serial console: stdio, unix:PATH, file:PATH or none
+    #[arg(long, value_name = "WHERE", default_value = "stdio", help_heading = "Machine")]
+    pub(super) serial: String,
+    /// Firmware debug console (port 0x402): file:PATH
+    #[arg(long, value_name = "WHERE", help_heading = "Machine")]
+    pub(super) debugcon: Option<String>,
+    /// Name of the VM, for the monitor
+    #[arg(long, value_name = "NAME", help_heading = "Machine")]
+    pub(super) name: Option<String>,
+    /// UUID of the VM, for the monitor
+    #[arg(long, value_name = "UUID", help_heading = "Machine")]
+    pub(super) uuid: Option<String>,
+
+    /// Serve the monitor protocol (QMP) on a socket: unix:PATH
+    #[arg(long, value_name = "WHERE", help_heading = "Lifecycle")]
+    pub(super) qmp: Option<String>,
+    /// Do not start the guest; the monitor's `cont` does
+    #[arg(short = 'S', help_heading = "Lifecycle")]
+    pub(super) stopped: bool,
+    /// What to do when something happens (repeatable, later ones win):
+    /// reboot=reset|shutdown, shutdown=poweroff|pause,
+    /// panic=pause|shutdown|exit-failure|none,
+    /// watchdog=reset|shutdown|poweroff|pause|debug|none|inject-nmi
+    #[arg(
+        long,
+        value_name = "EVENT=ACTION,...",
+        action = clap::ArgAction::Append,
+        verbatim_doc_comment,
+        help_heading = "Lifecycle"
+    )]
+    pub(super) action: Vec<String>,
+    /// The same as --action reboot=shutdown
+    #[arg(long, help_heading = "Lifecycle")]
+    pub(super) no_reboot: bool,
+    /// The same as --action shutdown=pause
+    #[arg(long, help_heading = "Lifecycle")]
+    pub(super) no_shutdown: bool,
+    /// Write the process number to this file while the VM runs
+    #[arg(long, value_name = "FILE", help_heading = "Lifecycle")]
+    pub(super) pidfile: Option<PathBuf>,
+}
+
+/// Gives every long option that came with one dash, as QEMU's users write it, its second one.
+pub(super) fn with_two_dashes(
+    command: &Command,
+    args: impl IntoIterator<Item = OsString>,
+) -> Vec<OsString> {
+    let mut is_value = false;
+    args.into_iter()
+        .map(|arg| {
+            if std::mem::take(&mut is_value) {
+                return arg;
+            }
+            let Some(text) = arg.to_str().filter(|text| text.starts_with('-')) else { return arg };
+            let bare = text.trim_start_matches('-');
+            let (name, value) = bare.split_once('=').map_or((bare, None), |(n, v)| (n, Some(v)));
+            let known = |option: &clap::Arg| option.get_long() == Some(name);
+            let Some(option) = command.get_arguments().find(|option| known(option)) else {
+                return arg;
+            };
+            is_value = option.get_action().takes_values() && value.is_none();
+            let mut long = OsStr::new("--").to_owned();
+            long.push(bare);
+            long
+        })
+        .collect()
+}

@@ -1,0 +1,115 @@
+//! The values of options, read and checked.
+
+use std::path::PathBuf;
+
+use super::SerialTarget;
+use super::error::UsageError;
+
+/// The most vCPUs: local APIC ids have 8 bits, and two of their values are taken.
+const MOST_CPUS: u8 = 254;
+
+/// The longest path of a Unix socket, in bytes (`sun_path`, without the NUL).
+const LONGEST_SOCKET_PATH: usize = 107;
+
+/// `--memory`: bytes.
+pub(super) fn memory(text: &str) -> Result<u64, UsageError> {
+    let bad = |problem: &str| {
+        let remedy = "give MiB, or a number with K, M or G, such as 512M";
+        UsageError::value("--memory", text, problem, remedy)
+    };
+    let (number, shift) = match text.as_bytes().last().map(u8::to_ascii_uppercase) {
+        Some(b'K') => (text.get(..text.len().saturating_sub(1)), 10),
+        Some(b'M') => (text.get(..text.len().saturating_sub(1)), 20),
+        Some(b'G') => (text.get(..text.len().saturating_sub(1)), 30),
+        _ => (Some(text), 20_u32),
+    };
+    let number = number.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()));
+    let number = number.filter(|digits| !digits.is_empty());
+    let number = number.ok_or_else(|| bad("is no size"))?;
+    let number: u64 = number.parse().map_err(|_| bad("is too large"))?;
+    match number.checked_mul(1 << shift) {
+        Some(0) => Err(bad("is no memory at all")),
+        Some(bytes) => Ok(bytes),
+        None => Err(bad("is too large")),
+    }
+}
+
+/// `--cpus`.
+pub(super) fn cpus(text: &str) -> Result<u8, UsageError> {
+    match text.parse() {
+        Ok(count) if (1..=MOST_CPUS).contains(&count) => Ok(count),
+        _ => {
+            let problem = "is no number of vCPUs";
+            Err(UsageError::value("--cpus", text, problem, &format!("give 1 to {MOST_CPUS}")))
+        }
+    }
+}
+
+/// `--serial`.
+pub(super) fn serial(text: &str) -> Result<SerialTarget, UsageError> {
+    match text.split_once(':') {
+        None if text == "stdio" => Ok(SerialTarget::Stdio),
+        None if text == "none" => Ok(SerialTarget::Null),
+        Some(("unix", path)) => Ok(SerialTarget::Unix(socket("--serial", text, path)?)),
+        Some(("file", path)) => Ok(SerialTarget::File(file("--serial", text, path)?)),
+        _ => {
+            let remedy = "use stdio, unix:PATH, file:PATH or none";
+            Err(UsageError::value("--serial", text, "is not known", remedy))
+        }
+    }
+}
+
+/// `--qmp`.
+pub(super) fn qmp(text: &str) -> Result<PathBuf, UsageError> {
+    match text.split_once(':') {
+        Some(("unix", path)) => socket("--qmp", text, path),
+        _ => Err(UsageError::value("--qmp", text, "is not known", "use unix:PATH")),
+    }
+}
+
+/// `--debugcon`.
+pub(super) fn debugcon(text: &str) -> Result<PathBuf, UsageError> {
+    match text.split_once(':') {
+        Some(("file", path)) => file("--debugcon", text, path),
+        _ => Err(UsageError::value("--debugcon", text, "is not known", "use file:PATH")),
+    }
+}
+
+/// `--uuid`, in lower case.
+pub(super) fn uuid(text: &str) -> Result<String, UsageError> {
+    let lower = text.to_ascii_lowercase();
+    let mut lengths = Vec::new();
+    for group in lower.split('-') {
+        let hexadecimal = group.bytes().all(|digit| digit.is_ascii_hexdigit());
+        lengths.push(if hexadecimal { group.len() } else { 0 });
+    }
+    if lengths == [8, 4, 4, 4, 12] {
+        return Ok(lower);
+    }
+    let remedy = "give xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx in hexadecimal digits";
+    Err(UsageError::value("--uuid", text, "is no UUID", remedy))
+}
+
+fn file(option: &'static str, given: &str, path: &str) -> Result<PathBuf, UsageError> {
+    if path.is_empty() {
+        return Err(UsageError::value(option, given, "lacks the path", "give file:PATH"));
+    }
+    Ok(path.into())
+}
+
+fn socket(option: &'static str, given: &str, path: &str) -> Result<PathBuf, UsageError> {
+    let bad = |problem: &str, remedy: &str| UsageError::value(option, given, problem, remedy);
+    if path.is_empty() {
+        return Err(bad("lacks the path", "give unix:PATH"));
+    }
+    if path.contains(",server") || path.contains(",wait") {
+        let remedy = "give the path alone: the socket always listens and never waits";
+        return Err(bad("has options after the path", remedy));
+    }
+    if path.len() > LONGEST_SOCKET_PATH {
+        let problem = format!("the path has {} bytes", path.len());
+        let remedy = format!("the path of a Unix socket has at most {LONGEST_SOCKET_PATH}");
+        return Err(bad(&problem, &remedy));
+    }
+    Ok(path.into())
+}

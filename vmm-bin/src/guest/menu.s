@@ -1,0 +1,514 @@
+// The embedded guest: a firmware image of one page, in 16-bit code.
+//
+// The processor starts it at the reset vector, 16 bytes below the end of the
+// image. It prints a menu on COM1 and does what the keys say. It needs an 8259,
+// a UART, and for single entries the PIT, the i8042, the ACPI PM1 block, pvpanic
+// and isa-debug-exit. It never needs the 32-bit address space.
+//
+// On a KVM that emulates 16-bit code an instruction costs about a microsecond:
+// a loop that is not one of the menu's own is kept to a few instructions.
+
+.set SIZE,      0x1000
+.set LOAD,      0x10000 - SIZE          // offset of the image in segment 0xf000
+
+.set COM1,      {com1}
+.set I8042,     {i8042_command}
+.set PORT92,    {port92}
+.set CF9,       {reset_control}
+.set DEBUGEXIT, {debug_exit}
+.set PVPANIC,   {pvpanic}
+.set PM1_STS,   {pm1_base}
+.set PM1_EN,    {pm1_base} + 2
+.set PM1_CNT,   {pm1_base} + 4
+.set PIC1,      0x20
+.set PIC2,      0xa0
+
+// Vectors of the interrupts in use.
+.set TIMER,     0x08                    // IRQ 0
+.set SERIAL,    0x0c                    // IRQ 4
+.set SCI,       0x71                    // IRQ 9
+
+// Variables, in the first kilobytes of RAM, segment 0.
+.set HEAD,      0x500                   // where the next key is put
+.set TAIL,      0x501                   // where the next key is taken
+.set TICKS,     0x502                   // timer interrupts so far, 16 bits
+.set MARK,      0x504                   // 0 at power-on, for the guest writes it
+.set SEED,      0x508                   // state of the port hammer, 16 bits
+.set KEYS,      0x510                   // the ring of keys, 16 bytes
+.set STACK,     0x7000
+
+.macro say text
+        movw $(\text - image + LOAD), %si
+        call print
+.endm
+
+.pushsection .rodata.embedded_guest, "a"
+.balign 16
+.code16
+.globl embedded_guest_image
+.globl embedded_guest_image_end
+embedded_guest_image:
+image:
+start:
+        cli
+        cld
+        xorw %ax, %ax
+        movw %ax, %ds
+        movw %ax, %es
+        movw %ax, %ss
+        movw $STACK, %sp
+        movw %ax, HEAD                  // head and tail
+        movw %ax, TICKS
+
+        // Without a local APIC the 8259 reaches the processor directly.
+        movl $0x1b, %ecx                // IA32_APIC_BASE
+        rdmsr
+        andb $0xf7, %ah                 // bit 11: enabled
+        wrmsr
+
+        // UART: 8N1, FIFO on and empty, DTR, RTS and OUT2, interrupt on input.
+        movw $(COM1 + 3), %dx
+        movb $0x03, %al
+        outb %al, %dx
+        movw $(COM1 + 2), %dx
+        movb $0x07, %al
+        outb %al, %dx
+        movw $(COM1 + 4), %dx
+        movb $0x0b, %al
+        outb %al, %dx
+        movw $(COM1 + 1), %dx
+        movb $0x01, %al
+        outb %al, %dx
+
+        // Interrupt vectors: offset, segment.
+        movw $(timer - image + LOAD), TIMER * 4
+        movw %cs, TIMER * 4 + 2
+        movw $(serial - image + LOAD), SERIAL * 4
+        movw %cs, SERIAL * 4 + 2
+        movw $(sci - image + LOAD), SCI * 4
+        movw %cs, SCI * 4 + 2
+
+        // Both 8259: edge, cascade on 2, 8086 mode; open are 2, 4 and 9.
+        movb $0x11, %al
+        outb %al, $PIC1
+        outb %al, $PIC2
+        movb $0x08, %al
+        outb %al, $(PIC1 + 1)
+        movb $0x70, %al
+        outb %al, $(PIC2 + 1)
+        movb $0x04, %al
+        outb %al, $(PIC1 + 1)
+        movb $0x02, %al
+        outb %al, $(PIC2 + 1)
+        movb $0x01, %al
+        outb %al, $(PIC1 + 1)
+        outb %al, $(PIC2 + 1)
+        movb $0xeb, %al
+        outb %al, $(PIC1 + 1)
+        movb $0xfd, %al
+        outb %al, $(PIC2 + 1)
+
+        say banner
+        // A reset leaves memory as at power-on, and this tells.
+        cmpw $0, MARK
+        jne 1f
+        movw $0x5aa5, MARK
+        say fresh
+        jmp 2f
+1:      say stale
+2:
+        say entries
+
+menu:
+        say prompt
+        call key
+        movw $(table - image + LOAD), %bx
+1:      movb %cs:(%bx), %ah
+        testb %ah, %ah
+        jz 2f
+        cmpb %al, %ah
+        je 3f
+        addw $3, %bx
+        jmp 1b
+2:      say entries                     // no such key: show the menu again
+        jmp menu
+3:      jmpw *%cs:1(%bx)
+
+// ---- the entries ------------------------------------------------------------
+
+reset_i8042:
+        say s_i8042
+        movb $0xfe, %al
+        movw $I8042, %dx
+        outb %al, %dx
+        jmp still_here
+
+reset_port92:
+        say s_port92
+        movw $PORT92, %dx
+        inb %dx, %al
+        andb $0xfe, %al
+        outb %al, %dx
+        orb $0x01, %al                  // the rising edge of bit 0 resets
+        outb %al, %dx
+        jmp still_here
+
+reset_cf9:
+        say s_cf9
+        movw $CF9, %dx
+        movb $0x02, %al
+        outb %al, %dx
+        movb $0x06, %al
+        outb %al, %dx
+        jmp still_here
+
+// An interrupt without a vector, in protected mode: the third fault is the end.
+triple_fault:
+        say s_triple
+        cli
+        lidtl %cs:(no_vectors - image + LOAD)
+        movl %cr0, %eax
+        orb $1, %al
+        movl %eax, %cr0
+        int3
+        jmp off
+
+shutdown:
+        say s_shutdown
+        cli
+        movw $PM1_CNT, %dx
+        movw $0x2000, %ax               // SLP_EN, type 0: S5
+        outw %ax, %dx
+        jmp off
+
+panic:
+        say s_panic
+        movb $1, %al
+        jmp pvpanic
+crashload:
+        say s_crash
+        movb $2, %al
+pvpanic:
+        movw $PVPANIC, %dx
+        outb %al, %dx
+        jmp still_here
+
+debug_exit:
+        say s_exit
+        call key
+        call put
+        subb $'0', %al
+        cmpb $9, %al
+        ja 1f
+        movw $DEBUGEXIT, %dx
+        outb %al, %dx                   // the exit code is 2 * digit + 1
+        jmp still_here
+1:      say s_digit
+        jmp menu
+
+power_button:
+        say s_button
+        movw $PM1_EN, %dx
+        movw $0x0100, %ax
+        outw %ax, %dx
+1:      cli
+        movw $PM1_STS, %dx
+        inw %dx, %ax
+        testw $0x0100, %ax
+        jnz 2f
+        movb HEAD, %ah
+        cmpb %ah, TAIL
+        jne 3f
+        sti
+        hlt
+        jmp 1b
+2:      movw $0x0100, %ax               // writing the bit clears it
+        outw %ax, %dx
+        sti
+        say s_pressed
+        jmp 4f
+3:      sti
+        call key
+4:      movw $PM1_EN, %dx
+        xorw %ax, %ax
+        outw %ax, %dx
+        jmp menu
+
+// A number at each tick of the timer (18.2 a second), until a key comes.
+count:
+        say s_count
+        movw $0, TICKS
+        movb $0x36, %al                 // channel 0, both bytes, square wave
+        outb %al, $0x43
+        xorb %al, %al
+        outb %al, $0x40
+        outb %al, $0x40
+        movb $0xea, %al                 // the timer's interrupt is open, too
+        outb %al, $(PIC1 + 1)
+        xorw %cx, %cx
+1:      cli
+        movb HEAD, %ah
+        cmpb %ah, TAIL
+        jne 3f
+        cmpw %cx, TICKS
+        jne 2f
+        sti
+        hlt
+        jmp 1b
+2:      sti
+        incw %cx
+        movw %cx, %ax
+        call number
+        movb $'\n', %al
+        call putline
+        jmp 1b
+3:      movb $0xeb, %al
+        outb %al, $(PIC1 + 1)
+        sti
+        call key
+        jmp menu
+
+busy:
+        say s_busy
+1:      jmp 1b
+
+halt:
+        say s_halt
+        call key
+        say s_woken
+        jmp menu
+
+halt_for_good:
+        say s_deaf
+off:
+        cli
+        hlt
+        jmp off
+
+// Random values of one, two and four bytes at ports that the table names, and
+// reads at random ports. None of them is meant to end the machine.
+hammer:
+        say s_hammer
+        movw SEED, %ax
+        orw $1, %ax
+        movw %ax, SEED
+        cli
+        movw $1000, %cx
+1:      movw SEED, %ax                  // xorshift: 7, 9, 8
+        movw %ax, %dx
+        shlw $7, %dx
+        xorw %dx, %ax
+        movw %ax, %dx
+        shrw $9, %dx
+        xorw %dx, %ax
+        movw %ax, %dx
+        shlw $8, %dx
+        xorw %dx, %ax
+        movw %ax, SEED
+        movw %ax, %dx
+        inb %dx, %al
+        inw %dx, %ax
+        inl %dx, %eax
+        movw SEED, %bx
+        andw $0x0f, %bx
+        addw %bx, %bx
+        movw %cs:ports - image + LOAD(%bx), %dx
+        movw SEED, %ax
+        outb %al, %dx
+        outw %ax, %dx
+        shll $13, %eax
+        outl %eax, %dx
+        decw %cx
+        jnz 1b
+        say s_hammered
+        movw $0, MARK                   // as the start below will look for it
+        jmp start
+
+still_here:
+        say s_still
+        jmp menu
+
+// ---- input and output -------------------------------------------------------
+
+// Waits for a key; returns it in %al. Halts meanwhile.
+key:
+        cli
+        movb TAIL, %al
+        cmpb %al, HEAD
+        jne 1f
+        sti
+        hlt
+        jmp key
+1:      movzbw %al, %bx
+        movb KEYS(%bx), %cl
+        incb %al
+        andb $0x0f, %al
+        movb %al, TAIL
+        movb %cl, %al
+        sti
+        ret
+
+// Prints the string at %cs:%si.
+print:
+1:      movb %cs:(%si), %al
+        incw %si
+        testb %al, %al
+        jz 2f
+        call putline
+        jmp 1b
+2:      ret
+
+// Prints %al; a line feed gets its carriage return.
+putline:
+        cmpb $'\n', %al
+        jne put
+        movb $'\r', %al
+        call put
+        movb $'\n', %al
+put:
+        pushw %dx
+        pushw %ax
+        movw $(COM1 + 5), %dx
+1:      inb %dx, %al
+        testb $0x20, %al
+        jz 1b
+        popw %ax
+        movw $COM1, %dx
+        outb %al, %dx
+        popw %dx
+        ret
+
+// Prints %ax as a decimal number.
+number:
+        movw $10, %bx
+        xorw %dx, %dx
+        divw %bx
+        pushw %dx
+        testw %ax, %ax
+        jz 1f
+        call number
+1:      popw %ax
+        addb $'0', %al
+        jmp put
+
+// ---- interrupts -------------------------------------------------------------
+
+timer:
+        incw TICKS
+        pushw %ax
+        jmp eoi
+
+serial:
+        pushw %ax
+        pushw %bx
+        pushw %dx
+1:      movw $(COM1 + 5), %dx
+        inb %dx, %al
+        testb $0x01, %al
+        jz 2f
+        movw $COM1, %dx
+        inb %dx, %al
+        movzbw HEAD, %bx
+        movb %al, KEYS(%bx)
+        incw %bx
+        andb $0x0f, %bl
+        cmpb %bl, TAIL
+        je 1b                           // the ring is full: the key is lost
+        movb %bl, HEAD
+        jmp 1b
+2:      popw %dx
+        popw %bx
+eoi:    movb $0x20, %al
+        outb %al, $PIC1
+        popw %ax
+        iretw
+
+// Whoever waits looks at PM1_STS itself.
+sci:
+        pushw %ax
+        movb $0x20, %al
+        outb %al, $PIC2
+        jmp eoi
+
+// ---- data -------------------------------------------------------------------
+
+.macro entry letter, target
+        .byte \letter
+        .word \target - image + LOAD
+.endm
+
+table:
+        entry 'r', reset_i8042
+        entry '9', reset_port92
+        entry 'c', reset_cf9
+        entry 't', triple_fault
+        entry 's', shutdown
+        entry 'p', panic
+        entry 'l', crashload
+        entry 'e', debug_exit
+        entry 'w', power_button
+        entry 'n', count
+        entry 'b', busy
+        entry 'h', halt
+        entry 'd', halt_for_good
+        entry 'x', hammer
+        .byte 0
+
+// The UART's scratch, the CMOS index and data, debug console, command-less
+// i8042 data, chip-select holes: where any value may be written.
+ports:  .word COM1 + 7, 0x70, 0x71, 0x402, 0x60, 0x80, 0xed, 0x170
+        .word 0x1f0, 0x278, 0x3e8, 0x2f8, 0xc000, 0x500, 0x4d0, 0xfff0
+
+no_vectors:
+        .word 0
+        .long 0
+
+banner: .asciz "\nvmm-bin: the embedded guest\n"
+fresh:  .asciz "Memory is as at power-on.\n"
+stale:  .asciz "Memory was not cleared.\n"
+entries:
+        .ascii "\nA key makes the guest\n"
+        .ascii "  r  reset through the keyboard controller (port 0x64)\n"
+        .ascii "  9  reset through port 0x92\n"
+        .ascii "  c  reset through port 0xcf9\n"
+        .ascii "  t  reset by a triple fault\n"
+        .ascii "  s  shut down (ACPI S5)\n"
+        .ascii "  p  panic (pvpanic)\n"
+        .ascii "  l  load its crash kernel (pvpanic)\n"
+        .ascii "  e  exit with a code (isa-debug-exit)\n"
+        .ascii "  w  wait for the power button\n"
+        .ascii "  n  count until a key is pressed\n"
+        .ascii "  b  spin for ever\n"
+        .ascii "  h  halt until a key is pressed\n"
+        .ascii "  d  halt for ever, interrupts off\n"
+        .asciz "  x  hammer the I/O ports\n"
+prompt: .asciz "\nguest> "
+s_i8042: .asciz "reset: keyboard controller\n"
+s_port92: .asciz "reset: port 0x92\n"
+s_cf9:  .asciz "reset: port 0xcf9\n"
+s_triple: .asciz "triple fault\n"
+s_shutdown: .asciz "shutdown: S5\n"
+s_panic: .asciz "panic\n"
+s_crash: .asciz "crash kernel loaded\n"
+s_exit: .asciz "exit; a digit n gives the code 2n+1: "
+s_digit: .asciz "\nThat is no digit.\n"
+s_button: .asciz "waiting for the power button (a key gives up)\n"
+s_pressed: .asciz "The power button was pressed.\n"
+s_count: .asciz "counting\n"
+s_busy: .asciz "spinning\n"
+s_halt: .asciz "halted\n"
+s_woken: .asciz "A key woke the guest.\n"
+s_deaf: .asciz "halted, interrupts off\n"
+s_hammer: .asciz "hammering\n"
+s_hammered: .asciz "hammered\n"
+s_still: .asciz "\nThe guest goes on.\n"
+
+// The reset vector.
+.org image + SIZE - 16
+        .byte 0xea                      // ljmp $0xf000, $start
+        .word start - image + LOAD
+        .word 0xf000
+.org image + SIZE
+embedded_guest_image_end:
+.code64
+.popsection

@@ -1,0 +1,37 @@
+//! The embedded guest: what `vmm-bin` runs when it is given nothing to run.
+//!
+//! A firmware image of one page, in 16-bit code that rustc's own assembler makes of `menu.s` when
+//! the program is built. It runs on any KVM, needs no file, prints a menu on COM1 and drives every
+//! lifecycle path from there.
+
+use crate::sys;
+
+/// The image: it ends at 4 GiB and below 1 MiB, as PC firmware does.
+pub(crate) fn image() -> &'static [u8] {
+    sys::embedded_guest()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_image_is_one_page() {
+        assert_eq!(image().len(), 4096);
+    }
+
+    #[test]
+    fn the_reset_vector_is_a_far_jump_into_the_image() {
+        let vector = &image()[4096 - 16..];
+        assert_eq!(vector[0], 0xea, "ljmp");
+        assert_eq!(vector[1..5], [0x00, 0xf0, 0x00, 0xf0], "f000:f000, where the image starts");
+    }
+
+    #[test]
+    fn the_menu_says_what_each_key_does() {
+        let text = String::from_utf8_lossy(image());
+        for key in "r9ctspleswnbhdx".chars() {
+            assert!(text.contains(&format!("\n  {key}  ")), "{key} is not in the menu");
+        }
+    }
+}

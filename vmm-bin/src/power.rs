@@ -1,0 +1,121 @@
+//! From what a guest asks of a device to what the lifecycle is asked.
+//!
+//! A device posts and goes on. Whether its vCPU may go on as well, the lifecycle says; the vCPU's
+//! thread asks [`take_hold`] once it has left the device.
+//!
+//! The rule that must never be broken: nothing is decided here.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use devices::{PowerRequest, PowerSink, WakeupReason};
+use lifecycle::{Posted, Requests, ShutdownCause};
+
+thread_local! {
+    /// What this thread posted last holds its vCPU.
+    static HOLD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread, a vCPU's, has posted something since it was last asked that its guest must
+/// not outrun: then it enters the guest again only after the next resume.
+pub(crate) fn take_hold() -> bool {
+    HOLD.replace(false)
+}
+
+/// Where the devices of a machine post.
+#[derive(Debug)]
+pub(crate) struct Power {
+    requests: Arc<Requests>,
+}
+
+impl Power {
+    /// Passes what devices ask on to `requests`.
+    pub(crate) fn new(requests: Arc<Requests>) -> Self {
+        Self { requests }
+    }
+}
+
+impl PowerSink for Power {
+    fn power(&self, request: PowerRequest) {
+        let requests = &self.requests;
+        let posted = match request {
+            PowerRequest::Reset => requests.reset(ShutdownCause::GuestReset),
+            PowerRequest::Shutdown { exit_code: None } => {
+                requests.shutdown(ShutdownCause::GuestShutdown)
+            }
+            PowerRequest::Shutdown { exit_code: Some(code) } => {
+                requests.shutdown_with_code(ShutdownCause::GuestShutdown, code.cast_signed())
+            }
+            PowerRequest::GuestPanicked => requests.guest_panicked(None),
+            PowerRequest::GuestCrashloaded => requests.guest_crashloaded(None),
+            PowerRequest::Suspend => requests.suspend(),
+            // The state of the guest is on its disk: what is left is to power off.
+            PowerRequest::SuspendToDisk => requests.shutdown(ShutdownCause::GuestShutdown),
+            PowerRequest::Wakeup(reason) => {
+                // A guest that does not sleep cannot be woken, and that is no error of a device.
+                drop(requests.wakeup(wakeup_reason(reason)));
+                Posted::Continue
+            }
+            other => {
+                log::debug!("no answer to a device's {other:?}");
+                Posted::Continue
+            }
+        };
+        if posted == Posted::Hold {
+            HOLD.set(true);
+        }
+    }
+
+    fn enable_wakeup(&self, reason: WakeupReason, enabled: bool) {
+        self.requests.enable_wakeup(wakeup_reason(reason), enabled);
+    }
+}
+
+fn wakeup_reason(reason: WakeupReason) -> lifecycle::WakeupReason {
+    match reason {
+        WakeupReason::Rtc => lifecycle::WakeupReason::Rtc,
+        WakeupReason::PmTimer => lifecycle::WakeupReason::PmTimer,
+        _ => lifecycle::WakeupReason::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lifecycle::Wake;
+
+    use super::*;
+
+    struct NoWake;
+    impl Wake for NoWake {
+        fn wake(&self) {}
+    }
+
+    fn posted(request: PowerRequest) -> (Arc<Requests>, bool) {
+        let requests = Arc::new(Requests::new(Arc::new(NoWake)));
+        take_hold();
+        Power::new(Arc::clone(&requests)).power(request);
+        (requests, take_hold())
+    }
+
+    #[test]
+    fn a_reset_is_latched_and_holds_the_vcpu() {
+        let (requests, hold) = posted(PowerRequest::Reset);
+        assert_eq!(requests.reset_pending(), ShutdownCause::GuestReset);
+        assert!(hold);
+        assert!(!take_hold(), "the answer is given once");
+    }
+
+    #[test]
+    fn a_shutdown_is_latched_and_the_vcpu_runs_on() {
+        let (requests, hold) = posted(PowerRequest::Shutdown { exit_code: Some(7) });
+        assert_eq!(requests.shutdown_pending(), ShutdownCause::GuestShutdown);
+        assert!(!hold);
+    }
+
+    #[test]
+    fn waking_a_guest_that_is_awake_does_nothing() {
+        let (requests, hold) = posted(PowerRequest::Wakeup(WakeupReason::Rtc));
+        assert_eq!(requests.wakeup_pending(), lifecycle::WakeupReason::None);
+        assert!(!hold);
+    }
+}
