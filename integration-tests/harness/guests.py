@@ -1,8 +1,11 @@
 """The guests that a test can boot."""
 
 import os
+import pathlib
 import re
+import subprocess
 
+from harness.cases import ROOT
 from harness.machine import Machine
 
 
@@ -41,3 +44,25 @@ def linux_guest(image="bzImage", memory=256, cpus=1, append="", options=(), **re
     return LinuxMachine(
         kernel=kernel, initrd=os.environ["CASE_INITRD"], append=line, memory=memory, cpus=cpus, options=options, **rest
     )
+
+
+def assembled(name):
+    """The ELF image of `guests/NAME.S`, a PVH guest of 32-bit code, which every KVM can run."""
+    folder = pathlib.Path(os.environ["RIG_CACHE"]) / "guests"
+    source, image = ROOT / f"guests/{name}.S", folder / f"{name}.elf"
+    newest = max(source.stat().st_mtime, (ROOT / "guests/pvh.inc").stat().st_mtime)
+    if not image.exists() or image.stat().st_mtime < newest:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = image.with_suffix(f".{os.getpid()}")
+        subprocess.run(
+            ["gcc", "-m32", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none,-Ttext=0x100000,-e,start,-z,noexecstack",
+             f"-Wa,-I{ROOT / 'guests'}", "-o", part, source],
+            check=True,
+        )
+        part.rename(image)
+    return image
+
+
+def small_guest(name, memory=64, **rest):
+    """A machine with one of the assembled guests."""
+    return Machine(kernel=assembled(name), memory=memory, **rest)

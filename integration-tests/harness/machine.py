@@ -63,7 +63,7 @@ class Console:
                 async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                     await self._grown.wait()
             except TimeoutError:
-                raise TimeoutError(f"no {pattern!r} on the console; behind the cursor: {self.rest()!r}")
+                raise TimeoutError(f"no {pattern!r} on the console; behind the cursor: {self.rest()!r}") from None
 
     def rest(self):
         """The last of what is behind the cursor, for an error message."""
@@ -139,9 +139,9 @@ class Machine:
             if self.qmp_path:
                 command += ["--qmp", f"unix:{self.qmp_path}"]
         else:
-            machine = {"qemu-microvm": "microvm", "qemu-q35": "q35"}[self.vmm]
+            machine = {"qemu-microvm": "microvm,rtc=on", "qemu-q35": "q35"}[self.vmm]
             command, dash = ["qemu-system-x86_64", "-accel", "kvm", "-M", machine, "-nodefaults", "-no-user-config"], "-"
-            command += ["-display", "none", "-serial", "stdio", "-cpu", "host"]
+            command += ["-display", "none", "-serial", "stdio", "-cpu", "host,arch-capabilities=off"]
             names = {"memory": "-m", "cpus": "-smp"}
             if self.qmp_path:
                 command += ["-qmp", f"unix:{self.qmp_path},server=on,wait=off"]
@@ -160,6 +160,7 @@ class Machine:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stderr,
+                cwd=self.folder,
             )
         self.console = Console(self.process)
         try:
@@ -204,9 +205,9 @@ class Machine:
                 async with asyncio.timeout(PATIENCE):
                     await session.connect(str(self.qmp_path))
                 return session
-            except ConnectError as error:
+            except ConnectError:
                 if self.process.returncode is not None:
-                    raise Gone(f"the VMM ended with {self.process.returncode}: {self.stderr()[-800:]}") from error
+                    raise Gone(f"the VMM ended with {self.process.returncode}: {self.stderr()[-800:]}") from None
                 if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(0.02)
@@ -222,7 +223,7 @@ class Machine:
         try:
             answer = await self.execute(command, **arguments)
         except ExecuteError as error:
-            return error.error.class_, error.error.desc
+            return error.error_class, str(error)
         raise AssertionError(f"{command} was not refused but answered {answer!r}")
 
     async def status(self):
