@@ -1,1 +1,45 @@
-//! Request latches, action policy and main-loop decisions of a virtual machine monitor.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+#![deny(missing_docs, missing_debug_implementations)]
+
+mod cause;
+mod compat;
+mod decide;
+mod error;
+mod event;
+mod executor;
+mod exit;
+mod handlers;
+mod latch;
+mod lifecycle;
+mod machine;
+mod names;
+mod panic;
+mod policy;
+mod replay;
+mod requests;
+mod saved;
+mod step;
+mod trace;
+
+pub use cause::{ShutdownCause, WakeupReason};
+pub use compat::Compat;
+pub use decide::{TurnPlan, decide, plan_start, plan_stop, start_takes_vmstop, step, walk_turn};
+pub use error::{Error, MachineError};
+pub use event::{Event, EventSink, Report};
+pub use exit::ExitStatus;
+pub use handlers::{StateHandler, StateNotice};
+pub use latch::{ShutdownRequest, Signal};
+pub use lifecycle::{Lifecycle, Outcome, Turn};
+pub use machine::Machine;
+pub use names::UnknownName;
+pub use notifiers::NotifierHandle;
+pub use panic::{GuestPanicAction, PanicInfo, S390CrashReason, panic_action};
+pub use policy::{
+    ActionChange, Actions, PanicAction, Policy, RebootAction, ShutdownAction, WatchdogAction,
+};
+pub use replay::{Checkpoint, NoReplay, ReplayGate};
+pub use requests::{Posted, PreparedStop, Requests, ResetAdmission, Wake, admit_reset};
+pub use saved::{DecodeError, RequestsState};
+pub use step::{End, Latched, Listeners, Notice, Phase, Situation, Step, Steps};
+pub use trace::{Divergence, Happening, Trace, TraceRecord, replay};
