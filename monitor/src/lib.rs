@@ -1,1 +1,18 @@
-//! A QMP server for virtual machine monitors.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+#![deny(missing_docs, missing_debug_implementations)]
+
+mod error;
+pub mod events;
+pub mod protocol;
+mod registry;
+mod server;
+mod session;
+
+pub use error::Error;
+pub use events::{EmitError, EventSender};
+pub use registry::{
+    Command, CommandError, CommandInfo, EventSpec, EventTable, NoArguments, Registry, Version,
+};
+pub use server::{ClientStats, MonitorSocket, Server, ServerLimits};
+pub use session::{Reply, Session};

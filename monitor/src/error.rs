@@ -1,0 +1,60 @@
+//! What can go wrong when a server is set up. Once it runs, a client's failure ends that client.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a socket could not be opened or a server not be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Another process listens there.
+    #[error("socket path '{}' is in use: another process listens on it; choose another path or end that process", path.display())]
+    PathInUse {
+        /// The socket's path.
+        path: PathBuf,
+    },
+    /// Something that is no socket is there already. It was not touched.
+    #[error("'{}' exists and is not a socket: remove it or choose another path", path.display())]
+    NotASocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The path does not fit in a socket address.
+    #[error("socket path '{}' is too long: at most {limit} bytes are possible; use a shorter or a relative path", path.display())]
+    PathTooLong {
+        /// The path.
+        path: PathBuf,
+        /// How many bytes it may have.
+        limit: usize,
+    },
+    /// The directory in which the socket is to be does not exist.
+    #[error("cannot create socket '{}': its directory does not exist", path.display())]
+    NoDirectory {
+        /// The socket's path.
+        path: PathBuf,
+    },
+    /// The path names no file, as one that ends in `..` does.
+    #[error("'{}' cannot name a socket: give a path that ends in a file name", path.display())]
+    NoFileName {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The kernel refused to open the socket.
+    #[error("cannot open socket '{}': {what}: {source}", path.display())]
+    Socket {
+        /// The socket's path.
+        path: PathBuf,
+        /// What was being done.
+        what: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel refused what a server needs for its event loop or for a client.
+    #[error("cannot set up the monitor: {what}: {source}")]
+    SetUp {
+        /// What was being done.
+        what: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}

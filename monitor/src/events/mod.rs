@@ -1,0 +1,111 @@
+//! Events: from any thread to every client that has negotiated, in one order.
+//!
+//! ```text
+//!   any thread                       server's thread
+//!   EventSender ──▶ rate limit ──▶ outbox of client 1 ──▶ socket 1
+//!       │            (some events)  outbox of client 2 ──▶ socket 2
+//!       └── wakes the loop               ▲
+//!                                     replies
+//! ```
+//!
+//! The rule that must never be broken: **nobody waits for a client**. Emitting takes a short lock,
+//! copies one pointer for each client and returns; what a client does not read costs it events,
+//! never the VM time or unbounded memory.
+//!
+//! Each client's outbox holds so many bytes of events ([`ServerLimits`](crate::ServerLimits)). When
+//! it is full, the events that follow are counted by name instead of being kept. As soon as half of
+//! the outbox is free again, or a reply is sent, the client is told in the place where they are
+//! missing:
+//!
+//! ```text
+//! {"timestamp": {...}, "event": "EVENTS_LOST", "data": {"count": 3, "events": {"RESET": 3}}}
+//! ```
+//!
+//! So no event is lost silently, and a client that reads on knows when to ask `query-status` again.
+//! Events from before the negotiation are not for the client and not counted.
+
+mod hub;
+mod outbox;
+mod throttle;
+
+pub(crate) use hub::{ClientId, Hub};
+
+use crate::registry::EventTable;
+use serde::Serialize;
+use serde_json::Value;
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// The event that tells a client what it missed.
+pub const EVENTS_LOST: &str = "EVENTS_LOST";
+
+/// Why an event could not be emitted. Nothing was sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EmitError {
+    /// The registry has no event of that name.
+    #[error("event '{0}' is not registered: add it with Registry::event")]
+    Unregistered(String),
+    /// The data cannot be put into JSON.
+    #[error("the data of event '{name}' cannot be put into JSON: {source}")]
+    Data {
+        /// The event.
+        name: String,
+        /// What serde_json says.
+        source: serde_json::Error,
+    },
+}
+
+/// Emits events. Clones share one server; each may be on a thread of its own.
+///
+/// Emitting takes a lock for as long as it takes to queue one event, and may write to an eventfd.
+/// It is not for signal handlers: post to a latch there and emit from the main loop.
+#[derive(Clone)]
+pub struct EventSender {
+    hub: Arc<Hub>,
+    events: Arc<EventTable>,
+}
+
+impl EventSender {
+    pub(crate) fn new(hub: Arc<Hub>, events: Arc<EventTable>) -> Self {
+        EventSender { hub, events }
+    }
+
+    /// Emits an event with data, stamped with the time of this call.
+    ///
+    /// # Errors
+    ///
+    /// The event is not registered, or `data` cannot be serialised.
+    pub fn emit<T: Serialize + ?Sized>(&self, name: &str, data: &T) -> Result<(), EmitError> {
+        let data = serde_json::to_value(data);
+        let data = data.map_err(|source| EmitError::Data {
+            name: name.to_owned(),
+            source,
+        })?;
+        self.send(name, Some(&data))
+    }
+
+    /// Emits an event that has no data.
+    ///
+    /// # Errors
+    ///
+    /// The event is not registered.
+    pub fn emit_bare(&self, name: &str) -> Result<(), EmitError> {
+        self.send(name, None)
+    }
+
+    fn send(&self, name: &str, data: Option<&Value>) -> Result<(), EmitError> {
+        let Some(spec) = self.events.find(name) else {
+            return Err(EmitError::Unregistered(name.to_owned()));
+        };
+        self.hub.emit(spec, data, SystemTime::now);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for EventSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventSender").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,174 @@
+//! What one client is still to be sent: replies and events in order, events within a bound.
+
+use crate::protocol::event_line;
+use serde_json::json;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// A line, and whether it counts against the bound on events.
+#[derive(Debug)]
+enum Line {
+    Reply(Vec<u8>),
+    Event(Arc<[u8]>),
+}
+
+/// Events that did not fit, by name.
+#[derive(Debug, Default)]
+struct Lost {
+    count: u64,
+    by_name: BTreeMap<Arc<str>, u64>,
+}
+
+/// One client's queue.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    lines: VecDeque<Line>,
+    reply_bytes: usize,
+    event_bytes: usize,
+    event_limit: usize,
+    lost: Lost,
+    lost_ever: u64,
+    pub(super) subscribed: bool,
+}
+
+impl Outbox {
+    pub(super) fn new(event_limit: usize) -> Self {
+        Outbox {
+            lines: VecDeque::new(),
+            reply_bytes: 0,
+            event_bytes: 0,
+            event_limit,
+            lost: Lost::default(),
+            lost_ever: 0,
+            subscribed: false,
+        }
+    }
+
+    /// Bytes of replies that wait.
+    pub(super) fn reply_bytes(&self) -> usize {
+        self.reply_bytes
+    }
+
+    /// Bytes of events that wait.
+    pub(super) fn event_bytes(&self) -> usize {
+        self.event_bytes
+    }
+
+    /// Events lost since the client connected.
+    pub(super) fn lost_ever(&self) -> u64 {
+        self.lost_ever
+    }
+
+    /// Queues a reply. Replies are never dropped: whoever calls stops taking requests instead.
+    pub(super) fn push_reply(&mut self, line: Vec<u8>) {
+        // A reply must not seem to come after events that the client never saw.
+        self.report_lost();
+        self.reply_bytes = self.reply_bytes.saturating_add(line.len());
+        self.lines.push_back(Line::Reply(line));
+    }
+
+    /// Queues an event, or counts it as lost if there is no room.
+    pub(super) fn push_event(&mut self, name: &Arc<str>, line: &Arc<[u8]>) {
+        self.report_lost_if_there_is_room();
+        let bytes = self.event_bytes.saturating_add(line.len());
+        if self.lost.count > 0 || bytes > self.event_limit {
+            self.lost.count = self.lost.count.saturating_add(1);
+            self.lost_ever = self.lost_ever.saturating_add(1);
+            let of_name = self.lost.by_name.entry(Arc::clone(name)).or_default();
+            *of_name = of_name.saturating_add(1);
+            return;
+        }
+        self.event_bytes = bytes;
+        self.lines.push_back(Line::Event(Arc::clone(line)));
+    }
+
+    /// Moves lines into `buffer` until it holds `fill` bytes or no line is left.
+    pub(super) fn take(&mut self, buffer: &mut Vec<u8>, fill: usize) {
+        while buffer.len() < fill {
+            match self.lines.pop_front() {
+                Some(Line::Reply(line)) => {
+                    self.reply_bytes = self.reply_bytes.saturating_sub(line.len());
+                    buffer.extend_from_slice(&line);
+                }
+                Some(Line::Event(line)) => {
+                    self.event_bytes = self.event_bytes.saturating_sub(line.len());
+                    buffer.extend_from_slice(&line);
+                }
+                None => break,
+            }
+            self.report_lost_if_there_is_room();
+        }
+        if self.lines.is_empty() {
+            self.lines.shrink_to(64);
+        }
+    }
+
+    /// Waits for half of the room, so that a client at the brink is not told after each event.
+    fn report_lost_if_there_is_room(&mut self) {
+        if self.event_bytes <= self.event_limit / 2 {
+            self.report_lost();
+        }
+    }
+
+    fn report_lost(&mut self) {
+        if self.lost.count == 0 {
+            return;
+        }
+        let Lost { count, by_name } = std::mem::take(&mut self.lost);
+        let by_name: BTreeMap<&str, u64> = by_name.iter().map(|(n, c)| (&**n, *c)).collect();
+        let data = json!({"count": count, "events": by_name});
+        let line = event_line(super::EVENTS_LOST, Some(&data), SystemTime::now());
+        self.event_bytes = self.event_bytes.saturating_add(line.len());
+        self.lines.push_back(Line::Event(line.into()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(outbox: &mut Outbox, fill: usize) -> String {
+        let mut buffer = Vec::new();
+        outbox.take(&mut buffer, fill);
+        String::from_utf8(buffer).unwrap()
+    }
+
+    #[test]
+    fn what_did_not_fit_is_reported_where_it_is_missing() {
+        let mut outbox = Outbox::new(40);
+        let (reset, stop): (Arc<str>, Arc<str>) = ("RESET".into(), "STOP".into());
+        let line: Arc<[u8]> = Arc::from(*b"0123456789012345678\n");
+        for name in [&reset, &reset, &reset, &stop, &reset] {
+            outbox.push_event(name, &line);
+        }
+        assert_eq!((outbox.event_bytes(), outbox.lost_ever()), (40, 3));
+        outbox.push_reply(b"reply\n".to_vec());
+        let sent = taken(&mut outbox, usize::MAX);
+        let lines: Vec<_> = sent.lines().collect();
+        assert_eq!(lines.len(), 4);
+        assert!(lines[2].contains(r#""EVENTS_LOST""#), "{sent}");
+        assert!(lines[2].contains(r#""count": 3"#), "{sent}");
+        assert!(
+            lines[2].contains(r#""RESET": 2"#) && lines[2].contains(r#""STOP": 1"#),
+            "{sent}"
+        );
+        assert_eq!(lines[3], "reply");
+    }
+
+    #[test]
+    fn events_go_on_once_half_of_the_room_is_free() {
+        let mut outbox = Outbox::new(40);
+        let name: Arc<str> = "RESET".into();
+        let line: Arc<[u8]> = Arc::from(*b"0123456789012345678\n");
+        for _ in 0..9 {
+            outbox.push_event(&name, &line);
+        }
+        assert_eq!(taken(&mut outbox, 1).len(), 20);
+        // The report took the place of what was sent; events fit again when it is gone too.
+        assert!(taken(&mut outbox, usize::MAX).contains(r#""count": 7"#));
+        outbox.push_event(&name, &line);
+        assert_eq!(taken(&mut outbox, usize::MAX).len(), 20);
+        assert_eq!((outbox.event_bytes(), outbox.lost_ever()), (0, 7));
+    }
+}

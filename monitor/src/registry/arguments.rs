@@ -1,0 +1,560 @@
+//! A command's arguments, from JSON to the types of its handler, with QAPI's error texts.
+//!
+//! Stricter than serde_json: a member that the type does not have is an error, and `null` is not
+//! the same as absent.
+
+use super::CommandError;
+use serde::de::value::StringDeserializer;
+use serde::de::{
+    self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess,
+    Visitor,
+};
+use serde_json::{Map, Number, Value};
+use std::fmt;
+
+/// The arguments of a command that takes none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct NoArguments {}
+
+/// Reads `arguments` as a `T`.
+pub(crate) fn from_arguments<T: DeserializeOwned>(
+    arguments: Map<String, Value>,
+) -> Result<T, CommandError> {
+    T::deserialize(Argument(Value::Object(arguments)))
+        .map_err(|error| CommandError::generic(error.to_string()))
+}
+
+#[derive(Debug)]
+enum Step {
+    Member(String),
+    Element(usize),
+}
+
+#[derive(Debug)]
+enum Fault {
+    Missing,
+    Unexpected,
+    Type(&'static str),
+    Range(&'static str),
+    Variant(String),
+    Other(String),
+}
+
+/// A fault and where it is. The path is collected on the way out, so its last step comes first.
+#[derive(Debug)]
+struct ArgumentError {
+    fault: Fault,
+    path: Vec<Step>,
+}
+
+impl ArgumentError {
+    fn new(fault: Fault) -> Self {
+        ArgumentError {
+            fault,
+            path: Vec::new(),
+        }
+    }
+
+    fn of_type<T>(expected: &'static str) -> Result<T, Self> {
+        Err(ArgumentError::new(Fault::Type(expected)))
+    }
+
+    fn at_member(fault: Fault, name: &str) -> Self {
+        ArgumentError::new(fault).within(Step::Member(name.to_owned()))
+    }
+
+    fn within(mut self, step: Step) -> Self {
+        self.path.push(step);
+        self
+    }
+
+    /// The whole path, as in `drive.throttle[2]`.
+    fn full_name(&self) -> String {
+        let mut name = String::new();
+        for step in self.path.iter().rev() {
+            match step {
+                Step::Member(member) if name.is_empty() => name.push_str(member),
+                Step::Member(member) => {
+                    name.push('.');
+                    name.push_str(member);
+                }
+                Step::Element(index) => name.push_str(&format!("[{index}]")),
+            }
+        }
+        name
+    }
+
+    /// The last step alone. An element of a list has no name, and QEMU says so in its own way.
+    fn own_name(&self) -> &str {
+        match self.path.first() {
+            Some(Step::Member(name)) => name,
+            _ => "null",
+        }
+    }
+}
+
+impl fmt::Display for ArgumentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let full = self.full_name();
+        match &self.fault {
+            Fault::Missing => write!(f, "Parameter '{full}' is missing"),
+            Fault::Unexpected => write!(f, "Parameter '{full}' is unexpected"),
+            Fault::Type(expected) => {
+                write!(
+                    f,
+                    "Invalid parameter type for '{full}', expected: {expected}"
+                )
+            }
+            Fault::Range(expected) => {
+                write!(f, "Parameter '{}' expects {expected}", self.own_name())
+            }
+            Fault::Variant(value) => {
+                write!(
+                    f,
+                    "Parameter '{}' does not accept value '{value}'",
+                    self.own_name()
+                )
+            }
+            Fault::Other(text) if full.is_empty() => write!(f, "Invalid parameters: {text}"),
+            Fault::Other(text) => write!(f, "Parameter '{full}' is invalid: {text}"),
+        }
+    }
+}
+
+impl std::error::Error for ArgumentError {}
+
+impl de::Error for ArgumentError {
+    fn custom<T: fmt::Display>(text: T) -> Self {
+        ArgumentError::new(Fault::Other(text.to_string()))
+    }
+
+    fn unknown_variant(variant: &str, _: &'static [&'static str]) -> Self {
+        ArgumentError::new(Fault::Variant(variant.to_owned()))
+    }
+
+    fn unknown_field(field: &str, _: &'static [&'static str]) -> Self {
+        ArgumentError::at_member(Fault::Unexpected, field)
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        ArgumentError::at_member(Fault::Missing, field)
+    }
+}
+
+/// A JSON value that is to become an argument.
+struct Argument(Value);
+
+/// An integer type: visited if the number fits, refused with the type's C name if not.
+macro_rules! integer {
+    ($($method:ident $visit:ident $type:ty, $name:literal, $get:ident;)*) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ArgumentError> {
+            let number = match &self.0 {
+                Value::Number(number) if !number.is_f64() => number,
+                _ => return ArgumentError::of_type("integer"),
+            };
+            match number.$get().and_then(|wide| <$type>::try_from(wide).ok()) {
+                Some(value) => visitor.$visit(value),
+                None => Err(ArgumentError::new(Fault::Range($name))),
+            }
+        })*
+    };
+}
+
+impl<'de> Deserializer<'de> for Argument {
+    type Error = ArgumentError;
+
+    integer! {
+        deserialize_i8 visit_i8 i8, "int8_t", as_i64;
+        deserialize_i16 visit_i16 i16, "int16_t", as_i64;
+        deserialize_i32 visit_i32 i32, "int32_t", as_i64;
+        deserialize_i64 visit_i64 i64, "int64_t", as_i64;
+        deserialize_u8 visit_u8 u8, "uint8_t", as_u64;
+        deserialize_u16 visit_u16 u16, "uint16_t", as_u64;
+        deserialize_u32 visit_u32 u32, "uint32_t", as_u64;
+        deserialize_u64 visit_u64 u64, "uint64_t", as_u64;
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ArgumentError> {
+        match self.0 {
+            Value::Null => visitor.visit_unit(),
+            Value::Bool(value) => visitor.visit_bool(value),
+            Value::Number(number) => visit_number(&number, visitor),
+            Value::String(text) => visitor.visit_string(text),
+            Value::Array(items) => visitor.visit_seq(Elements::new(items)),
+            Value::Object(members) => visitor.visit_map(Members::all(members)),
+        }
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ArgumentError> {
+        match self.0 {
+            Value::Bool(value) => visitor.visit_bool(value),
+            _ => ArgumentError::of_type("boolean"),
+        }
+    }
+
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ArgumentError> {
+        self.deserialize_f64(visitor)
+    }
+
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ArgumentError> {
+        match self.0.as_f64() {
+            Some(value) => visitor.visit_f64(value),
+            None => ArgumentError::of_type("number"),
+        }
+    }
+
+    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ArgumentError> {
+        self.deserialize_string(visitor)
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ArgumentError> {
+        self.deserialize_string(visitor)
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ArgumentError> {
+        match self.0 {
+            Value::String(text) => visitor.visit_string(text),
+            _ => ArgumentError::of_type("string"),
+        }
+    }
+
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ArgumentError> {
+        self.deserialize_string(visitor)
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ArgumentError> {
+        self.deserialize_string(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ArgumentError> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ArgumentError> {
+        match self.0 {
+            Value::Null => visitor.visit_unit(),
+            _ => ArgumentError::of_type("null"),
+        }
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, ArgumentError> {
+        self.deserialize_unit(visitor)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, ArgumentError> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ArgumentError> {
+        match self.0 {
+            Value::Array(items) => visitor.visit_seq(Elements::new(items)),
+            _ => ArgumentError::of_type("array"),
+        }
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(
+        self,
+        _: usize,
+        visitor: V,
+    ) -> Result<V::Value, ArgumentError> {
+        self.deserialize_seq(visitor)
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: usize,
+        visitor: V,
+    ) -> Result<V::Value, ArgumentError> {
+        self.deserialize_seq(visitor)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ArgumentError> {
+        match self.0 {
+            Value::Object(members) => visitor.visit_map(Members::all(members)),
+            _ => ArgumentError::of_type("object"),
+        }
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, ArgumentError> {
+        let Value::Object(mut members) = self.0 else {
+            return ArgumentError::of_type("object");
+        };
+        let known = fields
+            .iter()
+            .filter_map(|name| members.remove_entry(*name))
+            .collect();
+        let value = visitor.visit_map(Members::new(known))?;
+        match members.keys().next() {
+            Some(name) => Err(ArgumentError::at_member(Fault::Unexpected, name)),
+            None => Ok(value),
+        }
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, ArgumentError> {
+        match self.0 {
+            Value::String(text) => visitor.visit_enum(text.into_deserializer()),
+            _ => ArgumentError::of_type("string"),
+        }
+    }
+
+    fn deserialize_identifier<V: Visitor<'de>>(
+        self,
+        visitor: V,
+    ) -> Result<V::Value, ArgumentError> {
+        self.deserialize_string(visitor)
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(
+        self,
+        visitor: V,
+    ) -> Result<V::Value, ArgumentError> {
+        visitor.visit_unit()
+    }
+}
+
+fn visit_number<'de, V: Visitor<'de>>(
+    number: &Number,
+    visitor: V,
+) -> Result<V::Value, ArgumentError> {
+    if let Some(value) = number.as_i64() {
+        visitor.visit_i64(value)
+    } else if let Some(value) = number.as_u64() {
+        visitor.visit_u64(value)
+    } else {
+        visitor.visit_f64(number.as_f64().unwrap_or_default())
+    }
+}
+
+/// A list's elements, counted for the path of an error.
+struct Elements {
+    items: std::iter::Enumerate<std::vec::IntoIter<Value>>,
+}
+
+impl Elements {
+    fn new(items: Vec<Value>) -> Self {
+        Elements {
+            items: items.into_iter().enumerate(),
+        }
+    }
+}
+
+impl<'de> SeqAccess<'de> for Elements {
+    type Error = ArgumentError;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, ArgumentError> {
+        let Some((index, item)) = self.items.next() else {
+            return Ok(None);
+        };
+        let element = seed.deserialize(Argument(item));
+        element
+            .map(Some)
+            .map_err(|error| error.within(Step::Element(index)))
+    }
+}
+
+/// An object's members, in the order in which the type declares them.
+struct Members {
+    rest: std::vec::IntoIter<(String, Value)>,
+    current: Option<(String, Value)>,
+}
+
+impl Members {
+    fn new(members: Vec<(String, Value)>) -> Self {
+        Members {
+            rest: members.into_iter(),
+            current: None,
+        }
+    }
+
+    fn all(members: Map<String, Value>) -> Self {
+        Members::new(members.into_iter().collect())
+    }
+}
+
+impl<'de> MapAccess<'de> for Members {
+    type Error = ArgumentError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, ArgumentError> {
+        self.current = self.rest.next();
+        let Some((name, _)) = &self.current else {
+            return Ok(None);
+        };
+        let name: StringDeserializer<ArgumentError> = name.clone().into_deserializer();
+        seed.deserialize(name).map(Some)
+    }
+
+    fn next_value_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<T::Value, ArgumentError> {
+        let (name, value) = self.current.take().unwrap_or_default();
+        let value = seed.deserialize(Argument(value));
+        value.map_err(|error| error.within(Step::Member(name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use serde_json::json;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    #[expect(dead_code, reason = "only the errors are looked at")]
+    struct Sample {
+        enable: bool,
+        cpu_index: Option<u8>,
+        action: Option<Action>,
+        list: Option<Vec<Action>>,
+        inner: Option<Inner>,
+        ratio: Option<f64>,
+        any: Option<Value>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    enum Action {
+        Reset,
+        PowerOff,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "only the errors are looked at")]
+    struct Inner {
+        name: String,
+        big: Option<i64>,
+    }
+
+    fn refused(arguments: Value) -> String {
+        let Value::Object(arguments) = arguments else {
+            panic!("an object is needed")
+        };
+        from_arguments::<Sample>(arguments)
+            .expect_err("must be refused")
+            .desc()
+            .to_owned()
+    }
+
+    #[test]
+    fn faults_are_reported_in_qapis_words() {
+        for (arguments, text) in [
+            (json!({}), "Parameter 'enable' is missing"),
+            (json!({"foo": 1}), "Parameter 'enable' is missing"),
+            (
+                json!({"enable": true, "foo": 1}),
+                "Parameter 'foo' is unexpected",
+            ),
+            (
+                json!({"enable": 1}),
+                "Invalid parameter type for 'enable', expected: boolean",
+            ),
+            (
+                json!({"enable": null}),
+                "Invalid parameter type for 'enable', expected: boolean",
+            ),
+            (
+                json!({"enable": true, "cpu-index": "0"}),
+                "Invalid parameter type for 'cpu-index', expected: integer",
+            ),
+            (
+                json!({"enable": true, "cpu-index": null}),
+                "Invalid parameter type for 'cpu-index', expected: integer",
+            ),
+            (
+                json!({"enable": true, "cpu-index": 1.5}),
+                "Invalid parameter type for 'cpu-index', expected: integer",
+            ),
+            (
+                json!({"enable": true, "cpu-index": 256}),
+                "Parameter 'cpu-index' expects uint8_t",
+            ),
+            (
+                json!({"enable": true, "cpu-index": -1}),
+                "Parameter 'cpu-index' expects uint8_t",
+            ),
+            (
+                json!({"enable": true, "action": "bogus"}),
+                "Parameter 'action' does not accept value 'bogus'",
+            ),
+            (
+                json!({"enable": true, "action": {"reset": 1}}),
+                "Invalid parameter type for 'action', expected: string",
+            ),
+            (
+                json!({"enable": true, "list": ["reset", "bogus"]}),
+                "Parameter 'null' does not accept value 'bogus'",
+            ),
+            (
+                json!({"enable": true, "list": ["reset", 7]}),
+                "Invalid parameter type for 'list[1]', expected: string",
+            ),
+            (
+                json!({"enable": true, "list": {}}),
+                "Invalid parameter type for 'list', expected: array",
+            ),
+            (
+                json!({"enable": true, "inner": {}}),
+                "Parameter 'inner.name' is missing",
+            ),
+            (
+                json!({"enable": true, "inner": {"name": "", "x": 1}}),
+                "Parameter 'inner.x' is unexpected",
+            ),
+            (
+                json!({"enable": true, "inner": {"name": 5}}),
+                "Invalid parameter type for 'inner.name', expected: string",
+            ),
+            (
+                json!({"enable": true, "inner": []}),
+                "Invalid parameter type for 'inner', expected: object",
+            ),
+            (
+                json!({"enable": true, "ratio": "1"}),
+                "Invalid parameter type for 'ratio', expected: number",
+            ),
+        ] {
+            assert_eq!(refused(arguments), text);
+        }
+    }
+
+    #[test]
+    fn what_fits_is_taken() {
+        let arguments = json!({
+            "enable": false, "cpu-index": 255, "action": "power-off", "list": ["reset"],
+            "inner": {"name": "n", "big": i64::MIN}, "ratio": 1, "any": {"x": [1, null]},
+        });
+        let Value::Object(arguments) = arguments else {
+            panic!("an object is needed")
+        };
+        let sample: Sample = from_arguments(arguments).unwrap();
+        assert_eq!(sample.cpu_index, Some(255));
+        assert!(matches!(sample.action, Some(Action::PowerOff)));
+        assert_eq!(sample.any, Some(json!({"x": [1, null]})));
+    }
+}

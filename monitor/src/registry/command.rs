@@ -1,0 +1,133 @@
+//! One command: its name, when it may run, and the function behind it.
+
+use super::arguments::from_arguments;
+use super::{CommandError, Registry};
+use crate::protocol::ErrorClass;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use std::fmt;
+
+type Typed<C> =
+    dyn Fn(&mut C, Map<String, Value>) -> Result<Value, CommandError> + Send + Sync + 'static;
+
+/// Who answers a command.
+pub(super) enum Handler<C> {
+    Typed(Box<Typed<C>>),
+    Registry(fn(&Registry<C>) -> Value),
+    Session,
+}
+
+/// What an admission check knows of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandInfo {
+    name: String,
+    preconfig: bool,
+}
+
+impl CommandInfo {
+    /// The command's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it may run before the machine is initialised.
+    #[must_use]
+    pub fn allowed_in_preconfig(&self) -> bool {
+        self.preconfig
+    }
+}
+
+/// A command to be registered.
+pub struct Command<C> {
+    info: CommandInfo,
+    disabled: Option<String>,
+    handler: Handler<C>,
+}
+
+impl<C> Command<C> {
+    /// A command: see [`Registry::command`] for the types.
+    #[must_use]
+    pub fn new<A, R, F>(name: impl Into<String>, handler: F) -> Self
+    where
+        A: DeserializeOwned,
+        R: Serialize,
+        F: Fn(&mut C, A) -> Result<R, CommandError> + Send + Sync + 'static,
+    {
+        let handler = move |context: &mut C, arguments| {
+            let result = handler(context, from_arguments(arguments)?)?;
+            serde_json::to_value(result).map_err(|error| {
+                CommandError::generic(format!("The result cannot be put into JSON: {error}"))
+            })
+        };
+        Command {
+            info: CommandInfo {
+                name: name.into(),
+                preconfig: false,
+            },
+            disabled: None,
+            handler: Handler::Typed(Box::new(handler)),
+        }
+    }
+
+    pub(super) fn built_in(name: &str, handler: Handler<C>) -> Self {
+        let info = CommandInfo {
+            name: name.to_owned(),
+            preconfig: true,
+        };
+        Command {
+            info,
+            disabled: None,
+            handler,
+        }
+    }
+
+    /// Lets the command run before the machine is initialised. The registry's admission check reads
+    /// this; the registry itself knows no phases.
+    #[must_use]
+    pub fn allow_preconfig(mut self) -> Self {
+        self.info.preconfig = true;
+        self
+    }
+
+    /// Disables the command: it is known, not listed, and refused with `reason` (which may be empty).
+    #[must_use]
+    pub fn disabled(mut self, reason: impl Into<String>) -> Self {
+        self.disabled = Some(reason.into());
+        self
+    }
+
+    pub(super) fn info(&self) -> &CommandInfo {
+        &self.info
+    }
+
+    pub(super) fn handler(&self) -> &Handler<C> {
+        &self.handler
+    }
+
+    pub(super) fn is_enabled(&self) -> bool {
+        self.disabled.is_none()
+    }
+
+    pub(super) fn check_enabled(&self) -> Result<(), CommandError> {
+        let Some(reason) = &self.disabled else {
+            return Ok(());
+        };
+        let mut text = format!("Command {} has been disabled", self.info.name);
+        if !reason.is_empty() {
+            text.push_str(": ");
+            text.push_str(reason);
+        }
+        Err(CommandError::new(ErrorClass::CommandNotFound, text))
+    }
+}
+
+impl<C> fmt::Debug for Command<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Command")
+            .field("info", &self.info)
+            .field("disabled", &self.disabled)
+            .finish_non_exhaustive()
+    }
+}

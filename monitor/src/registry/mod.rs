@@ -1,0 +1,199 @@
+//! The commands and events of a VMM, typed over a context of the VMM's own.
+//!
+//! ```text
+//!   name ──▶ found? ──▶ enabled? ──▶ admitted now? ──▶ arguments fit? ──▶ handler(&mut C, A)
+//!             │            │              │                 │                  │
+//!             └────────────┴──────────────┴─────────────────┴──▶ error         ▼
+//!                                                                          Result<R, _>
+//! ```
+//!
+//! The rule that must never be broken: **a command that is refused has done nothing**. A handler
+//! runs only after every check has passed, with arguments that are already of its own types.
+
+mod arguments;
+mod command;
+mod error;
+mod event;
+
+pub use arguments::NoArguments;
+pub use command::{Command, CommandInfo};
+pub use error::{CommandError, Version};
+pub use event::{EventSpec, EventTable};
+
+use crate::protocol::ErrorClass;
+use arguments::from_arguments;
+use command::Handler;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// The command that the session itself answers.
+pub(crate) const NEGOTIATE: &str = "qmp_capabilities";
+
+type Admission<C> = Box<dyn Fn(&C, &CommandInfo) -> Result<(), CommandError> + Send + Sync>;
+
+/// What a client may call, and which events it may see.
+///
+/// A new registry knows `qmp_capabilities`, `query-version`, `query-commands` and `query-events`;
+/// the last two report what is registered and nothing else. `C` is whatever a handler needs to do
+/// its work: the VMM hands it to [`Server::dispatch`](crate::Server::dispatch) by reference, and
+/// nothing keeps it.
+pub struct Registry<C> {
+    version: Version,
+    commands: Vec<Command<C>>,
+    by_name: BTreeMap<String, usize>,
+    events: EventTable,
+    admission: Option<Admission<C>>,
+}
+
+impl<C> Registry<C> {
+    /// A registry with the commands that every QMP server has.
+    #[must_use]
+    pub fn new(version: Version) -> Self {
+        let mut registry = Registry {
+            version,
+            commands: Vec::new(),
+            by_name: BTreeMap::new(),
+            events: EventTable::new(),
+            admission: None,
+        };
+        let builtin = |name: &str, answer| Command::built_in(name, Handler::Registry(answer));
+        registry
+            .add(Command::built_in(NEGOTIATE, Handler::Session))
+            .add(builtin("query-version", |registry| json!(registry.version)))
+            .add(builtin("query-commands", |registry| {
+                let enabled = registry.commands.iter().rev().filter(|c| c.is_enabled());
+                enabled.map(|c| json!({"name": c.info().name()})).collect()
+            }))
+            .add(builtin("query-events", |registry| {
+                registry
+                    .events
+                    .names()
+                    .map(|name| json!({"name": name}))
+                    .collect()
+            }));
+        registry
+    }
+
+    /// Registers a command under `name`: a function of the context and of its arguments.
+    ///
+    /// `A` is a struct with one field for each argument (`#[serde(rename_all = "kebab-case")]` gives
+    /// QAPI's spelling, `Option` makes one optional), or [`NoArguments`]. `R` is what the client
+    /// gets as `return`; the unit type becomes `{}`.
+    pub fn command<A, R, F>(&mut self, name: impl Into<String>, handler: F) -> &mut Self
+    where
+        A: serde::de::DeserializeOwned,
+        R: serde::Serialize,
+        F: Fn(&mut C, A) -> Result<R, CommandError> + Send + Sync + 'static,
+    {
+        self.add(Command::new(name, handler))
+    }
+
+    /// Registers a command with options. One of the same name is replaced: a VMM may put its own
+    /// in the place of a ready-made one.
+    pub fn add(&mut self, command: Command<C>) -> &mut Self {
+        let name = command.info().name().to_owned();
+        match self
+            .by_name
+            .get(&name)
+            .and_then(|&place| self.commands.get_mut(place))
+        {
+            Some(known) => *known = command,
+            None => {
+                self.by_name.insert(name, self.commands.len());
+                self.commands.push(command);
+            }
+        }
+        self
+    }
+
+    /// Registers an event. Only registered events can be emitted.
+    pub fn event(&mut self, event: impl Into<EventSpec>) -> &mut Self {
+        self.events.add(event.into());
+        self
+    }
+
+    /// Sets the check that every command must pass before its arguments are looked at: is it
+    /// allowed in the state in which the VM is now?
+    pub fn admission<F>(&mut self, check: F) -> &mut Self
+    where
+        F: Fn(&C, &CommandInfo) -> Result<(), CommandError> + Send + Sync + 'static,
+    {
+        self.admission = Some(Box::new(check));
+        self
+    }
+
+    /// The version that greeting and `query-version` report.
+    #[must_use]
+    pub fn version(&self) -> &Version {
+        &self.version
+    }
+
+    /// The registered commands, in the order of registration.
+    pub fn commands(&self) -> impl Iterator<Item = &CommandInfo> {
+        self.commands.iter().map(Command::info)
+    }
+
+    /// The registered events.
+    #[must_use]
+    pub fn events(&self) -> &EventTable {
+        &self.events
+    }
+
+    /// Runs a command.
+    ///
+    /// # Errors
+    ///
+    /// `CommandNotFound` if there is none of that name or it is disabled; whatever the admission
+    /// check says; `GenericError` if the arguments do not fit; the handler's own error.
+    pub fn execute(
+        &self,
+        context: &mut C,
+        name: &str,
+        arguments: Map<String, Value>,
+    ) -> Result<Value, CommandError> {
+        let found = self
+            .by_name
+            .get(name)
+            .and_then(|&place| self.commands.get(place));
+        let Some(command) = found else {
+            let text = format!("The command {name} has not been found");
+            return Err(CommandError::new(ErrorClass::CommandNotFound, text));
+        };
+        command.check_enabled()?;
+        if let Some(admit) = &self.admission {
+            admit(context, command.info())?;
+        }
+        let value = match command.handler() {
+            Handler::Typed(handler) => handler(context, arguments)?,
+            Handler::Registry(answer) => {
+                from_arguments::<NoArguments>(arguments)?;
+                answer(self)
+            }
+            Handler::Session => return Err(CommandError::generic("Not part of a session")),
+        };
+        // A command without a result answers with an empty object.
+        Ok(if value.is_null() {
+            Value::Object(Map::new())
+        } else {
+            value
+        })
+    }
+
+    pub(crate) fn share_events(&self) -> Arc<EventTable> {
+        Arc::new(self.events.clone())
+    }
+}
+
+pub(crate) use arguments::from_arguments as read_arguments;
+
+impl<C> fmt::Debug for Registry<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry")
+            .field("version", &self.version)
+            .field("commands", &self.by_name.keys())
+            .field("events", &self.events)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,245 @@
+//! One connection: its socket, what has been read and not yet understood, what is being written.
+//!
+//! The socket is watched edge-triggered. `readable` and `writable` remember what the last edges
+//! said until the kernel says otherwise, so that reading can wait for as long as the client owes us
+//! the reading of its replies.
+
+use super::ServerLimits;
+use crate::events::{ClientId, Hub};
+use crate::registry::Registry;
+use crate::session::{Reply, Session};
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::time::Instant;
+
+/// Bytes read at a time, and the most that is held of input not yet parsed.
+const READ_SIZE: usize = 4096;
+
+/// Bytes read from one client before the others have their turn.
+const READ_BUDGET: usize = 16 * READ_SIZE;
+
+/// Bytes gathered for one write.
+const WRITE_SIZE: usize = 16 * 1024;
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The client sends no more. What it sent is still answered.
+    InputEnded,
+    /// Nothing more can be done for it.
+    Over,
+}
+
+/// One client.
+#[derive(Debug)]
+pub(super) struct Client {
+    id: ClientId,
+    stream: UnixStream,
+    session: Session,
+    phase: Phase,
+    readable: bool,
+    writable: bool,
+    /// The kernel has reported the end of input; it is behind the bytes that can still be read.
+    end_seen: bool,
+    input: Vec<u8>,
+    parsed: usize,
+    output: Vec<u8>,
+    written: usize,
+    reply: Option<Reply>,
+    pub(super) since: Instant,
+}
+
+impl Client {
+    pub(super) fn new(id: ClientId, stream: UnixStream, session: Session) -> Self {
+        Client {
+            id,
+            stream,
+            session,
+            phase: Phase::Open,
+            // The first edges come with the registration.
+            readable: true,
+            writable: true,
+            end_seen: false,
+            input: Vec::new(),
+            parsed: 0,
+            output: Vec::new(),
+            written: 0,
+            reply: None,
+            since: Instant::now(),
+        }
+    }
+
+    pub(super) fn stream(&self) -> &UnixStream {
+        &self.stream
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    pub(super) fn is_negotiated(&self) -> bool {
+        self.session.is_negotiated()
+    }
+
+    /// Whether a request waits for [`Client::execute`].
+    pub(super) fn is_pending(&self) -> bool {
+        self.session.is_pending() && !self.is_over()
+    }
+
+    /// Bytes that are on their way out of the outbox but not yet with the kernel.
+    pub(super) fn unsent(&self) -> usize {
+        self.output.len().saturating_sub(self.written)
+    }
+
+    /// Notes what the kernel reports about the socket.
+    pub(super) fn edges(&mut self, readable: bool, writable: bool, ended: bool, gone: bool) {
+        self.readable |= readable;
+        self.writable |= writable;
+        self.end_seen |= ended;
+        if gone {
+            self.give_up();
+        }
+    }
+
+    /// Executes the request that waits. The reply is kept until [`Client::finish`].
+    pub(super) fn execute<C>(&mut self, registry: &Registry<C>, context: &mut C) {
+        self.reply = self.session.execute(registry, context);
+    }
+
+    /// Queues the reply behind the events that the request has caused.
+    pub(super) fn finish(&mut self, hub: &Hub) {
+        if let Some(Reply { line, negotiated }) = self.reply.take() {
+            hub.reply(self.id, line, negotiated);
+        }
+    }
+
+    /// Drops what the client has asked for and is not yet being done.
+    pub(super) fn drop_requests(&mut self) {
+        self.session.drop_pending();
+        self.input.clear();
+        self.parsed = 0;
+        self.phase = match self.phase {
+            Phase::Over => Phase::Over,
+            _ => Phase::InputEnded,
+        };
+    }
+
+    /// Writes what it can, reads what it may. Returns whether there is more to do at once.
+    pub(super) fn pump(&mut self, hub: &Hub, limits: &ServerLimits) -> bool {
+        self.flush(hub);
+        let more = self.take_input(hub, limits);
+        if self.phase == Phase::InputEnded && self.is_done(hub) {
+            self.give_up();
+        }
+        more && !self.is_over()
+    }
+
+    fn is_done(&self, hub: &Hub) -> bool {
+        let idle = !self.session.is_pending() && self.reply.is_none() && self.input.is_empty();
+        idle && self.is_flushed(hub)
+    }
+
+    /// Whether nothing waits to be written.
+    pub(super) fn is_flushed(&self, hub: &Hub) -> bool {
+        let waiting = hub.waiting(self.id);
+        self.unsent() == 0 && waiting.reply_bytes == 0 && waiting.event_bytes == 0
+    }
+
+    /// Writes until nothing is left or the socket is full.
+    pub(super) fn flush(&mut self, hub: &Hub) {
+        while self.writable && !self.is_over() {
+            if self.unsent() == 0 {
+                self.output.clear();
+                self.written = 0;
+                hub.take(self.id, &mut self.output, WRITE_SIZE);
+                if self.output.is_empty() {
+                    return;
+                }
+            }
+            match self
+                .stream
+                .write(self.output.get(self.written..).unwrap_or_default())
+            {
+                Ok(count) => self.written = self.written.saturating_add(count),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => self.writable = false,
+                    ErrorKind::Interrupted => {}
+                    _ => self.give_up(),
+                },
+            }
+        }
+    }
+
+    /// Reads and parses up to the next request. Takes nothing while a request waits, or while the
+    /// client has not read its replies.
+    fn take_input(&mut self, hub: &Hub, limits: &ServerLimits) -> bool {
+        let mut budget = READ_BUDGET;
+        while !self.is_over() && !self.session.is_pending() && self.reply.is_none() {
+            if hub.waiting(self.id).reply_bytes > limits.reply_bytes {
+                return false;
+            }
+            if self.parsed < self.input.len() {
+                let used = self
+                    .session
+                    .feed(self.input.get(self.parsed..).unwrap_or_default());
+                self.parsed = self.parsed.saturating_add(used);
+                continue;
+            }
+            self.input.clear();
+            self.parsed = 0;
+            if !self.readable || self.phase != Phase::Open {
+                return false;
+            }
+            if budget == 0 {
+                return true;
+            }
+            budget = budget.saturating_sub(self.read());
+        }
+        // A request waits: it is executed in the VMM's turn that follows.
+        self.session.is_pending() && !self.is_over()
+    }
+
+    /// Reads once. Returns how much of the budget that cost.
+    fn read(&mut self) -> usize {
+        let mut buffer = [0; READ_SIZE];
+        match self.stream.read(&mut buffer) {
+            Ok(0) => self.phase = Phase::InputEnded,
+            Ok(count) => {
+                self.input
+                    .extend_from_slice(buffer.get(..count).unwrap_or_default());
+                // Less than asked for means there is no more now. The next bytes come with an edge,
+                // but the end of input may have been reported already.
+                self.readable = count == READ_SIZE || self.end_seen;
+                return READ_SIZE;
+            }
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock => self.readable = false,
+                ErrorKind::Interrupted => {}
+                _ => self.give_up(),
+            },
+        }
+        0
+    }
+
+    /// Ends the connection. The descriptor stays open until the event loop has let go of it.
+    pub(super) fn give_up(&mut self) {
+        self.phase = Phase::Over;
+        self.session.drop_pending();
+        self.reply = None;
+        self.input = Vec::new();
+        self.output = Vec::new();
+        self.parsed = 0;
+        self.written = 0;
+        // Unread input would turn the end that the client sees into an error.
+        let mut sink = [0; READ_SIZE];
+        for _ in 0..64 {
+            if !self.stream.read(&mut sink).is_ok_and(|count| count > 0) {
+                break;
+            }
+        }
+        // It fails when the client has gone first.
+        drop(self.stream.shutdown(Shutdown::Both));
+    }
+}

@@ -1,0 +1,93 @@
+//! The bounds that a server keeps, and what each client has used of them.
+
+use crate::protocol::Limits;
+use std::time::Duration;
+
+/// Bounds on clients and on what waits for each.
+///
+/// A client costs at most about `message` (2 MiB with the defaults) + `reply_bytes` and one reply +
+/// `event_bytes` and one report of losses + 24 KiB of buffers, whatever it sends and however little
+/// it reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerLimits {
+    /// Clients served at once, over all sockets. Further ones wait in the socket's backlog. 8 by
+    /// default.
+    pub clients: usize,
+    /// Bounds on one message.
+    pub message: Limits,
+    /// Bytes of replies that may wait to be read. While a client has more, no request of it is
+    /// taken. 256 KiB by default.
+    pub reply_bytes: usize,
+    /// Bytes of events that may wait to be read. While a client has more, events are counted
+    /// instead of queued. 256 KiB by default.
+    pub event_bytes: usize,
+    /// How long a client may hold one of the places without negotiating when another wants it. 10
+    /// seconds by default.
+    pub handshake: Duration,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        ServerLimits {
+            clients: 8,
+            message: Limits::default(),
+            reply_bytes: 256 << 10,
+            event_bytes: 256 << 10,
+            handshake: Duration::from_secs(10),
+        }
+    }
+}
+
+impl ServerLimits {
+    /// Sets how many clients are served at once.
+    #[must_use]
+    pub const fn clients(mut self, clients: usize) -> Self {
+        self.clients = clients;
+        self
+    }
+
+    /// Sets the bounds on one message.
+    #[must_use]
+    pub const fn message(mut self, limits: Limits) -> Self {
+        self.message = limits;
+        self
+    }
+
+    /// Sets how many bytes of replies may wait.
+    #[must_use]
+    pub const fn reply_bytes(mut self, bytes: usize) -> Self {
+        self.reply_bytes = bytes;
+        self
+    }
+
+    /// Sets how many bytes of events may wait.
+    #[must_use]
+    pub const fn event_bytes(mut self, bytes: usize) -> Self {
+        self.event_bytes = bytes;
+        self
+    }
+
+    /// Sets how long a place may be held without negotiating.
+    #[must_use]
+    pub const fn handshake(mut self, patience: Duration) -> Self {
+        self.handshake = patience;
+        self
+    }
+}
+
+/// What one client has waiting, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClientStats {
+    /// Whether it has negotiated.
+    pub negotiated: bool,
+    /// Replies in the queue.
+    pub reply_bytes: usize,
+    /// Events in the queue.
+    pub event_bytes: usize,
+    /// Gathered for a write that the socket has not taken yet.
+    pub unsent_bytes: usize,
+    /// Events lost since it connected.
+    pub lost_events: u64,
+}
