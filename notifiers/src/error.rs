@@ -38,6 +38,16 @@ pub enum NotifyError<Err> {
     },
 }
 
+impl<Err> NotifyError<Err> {
+    #[cold]
+    pub(crate) fn failed(notifier: Option<&Cow<'static, str>>, error: Err) -> Self {
+        Self::Failed {
+            notifier: notifier.cloned().unwrap_or_default(),
+            error,
+        }
+    }
+}
+
 impl<Err> From<NestingExceeded> for NotifyError<Err> {
     fn from(error: NestingExceeded) -> Self {
         Self::NestingExceeded(error)

@@ -11,16 +11,15 @@ mod error;
 mod handle;
 mod list;
 mod list_with_return;
-mod named;
+mod nesting;
 mod priority_list;
 mod registry;
-mod rounds;
 mod two_phase;
 
 pub use error::{NestingExceeded, NotifyError};
 pub use handle::NotifierHandle;
 pub use list::NotifierList;
 pub use list_with_return::NotifierWithReturnList;
+pub use nesting::DEFAULT_MAX_NESTING;
 pub use priority_list::PriorityList;
-pub use rounds::DEFAULT_MAX_NESTING;
 pub use two_phase::{Participant, TwoPhaseList};

@@ -1,12 +1,14 @@
 //! The plain notifier list.
 
 use alloc::rc::Rc;
+use core::convert::Infallible;
 use core::fmt;
+use core::ops::ControlFlow;
 
 use crate::error::NestingExceeded;
 use crate::handle::NotifierHandle;
-use crate::registry::{Registry, Slot, remover};
-use crate::rounds::{DEFAULT_MAX_NESTING, Rounds};
+use crate::nesting::{DEFAULT_MAX_NESTING, Nesting};
+use crate::registry::{Order, Registry, remover};
 
 /// Callbacks for an event of type `E`; the newest registered is called first, as QEMU's
 /// `NotifierList`.
@@ -15,7 +17,7 @@ use crate::rounds::{DEFAULT_MAX_NESTING, Rounds};
 /// [crate documentation](crate#contract).
 pub struct NotifierList<E: ?Sized> {
     registry: Rc<Registry<Callback<E>>>,
-    rounds: Rounds,
+    nesting: Nesting,
 }
 
 type Callback<E> = dyn Fn(&E);
@@ -33,7 +35,7 @@ impl<E: ?Sized + 'static> NotifierList<E> {
     pub fn with_max_nesting(limit: u32) -> Self {
         Self {
             registry: Rc::new(Registry::new()),
-            rounds: Rounds::new(limit),
+            nesting: Nesting::new(limit),
         }
     }
 
@@ -41,7 +43,7 @@ impl<E: ?Sized + 'static> NotifierList<E> {
     ///
     /// A round that is under way does not call it; the next one does.
     pub fn add(&self, callback: impl Fn(&E) + 'static) -> NotifierHandle {
-        let key = self.registry.add(0, Slot::new(callback));
+        let key = self.registry.add(0, (), Rc::new(callback));
         NotifierHandle::new(remover(&self.registry), key)
     }
 
@@ -51,10 +53,14 @@ impl<E: ?Sized + 'static> NotifierList<E> {
     ///
     /// [`NestingExceeded`] when too many rounds of this list are under way. No notifier was called.
     pub fn notify(&self, event: &E) -> Result<(), NestingExceeded> {
-        let _round = self.rounds.begin()?;
-        for slot in self.registry.snapshot().iter().rev() {
-            (slot.callback)(event);
-        }
+        let _entered = self.nesting.enter()?;
+        let ControlFlow::Continue(()) =
+            self.registry
+                .round()
+                .walk(Order::Descending, |_, callback| {
+                    callback(event);
+                    ControlFlow::<Infallible>::Continue(())
+                });
         Ok(())
     }
 
@@ -86,7 +92,7 @@ impl<E: ?Sized> fmt::Debug for NotifierList<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NotifierList")
             .field("len", &self.registry.len())
-            .field("rounds_under_way", &self.rounds.under_way())
+            .field("rounds_under_way", &self.nesting.depth())
             .finish()
     }
 }

@@ -3,12 +3,12 @@
 use alloc::borrow::Cow;
 use alloc::rc::Rc;
 use core::fmt;
+use core::ops::ControlFlow;
 
 use crate::error::NotifyError;
 use crate::handle::NotifierHandle;
-use crate::named::Named;
-use crate::registry::{Registry, Slot, remover};
-use crate::rounds::{DEFAULT_MAX_NESTING, Rounds};
+use crate::nesting::{DEFAULT_MAX_NESTING, Nesting};
+use crate::registry::{Order, Registry, remover};
 
 /// Callbacks for an event of type `E`, each of which may fail; the newest registered is called
 /// first, as QEMU's `NotifierWithReturnList`.
@@ -16,8 +16,8 @@ use crate::rounds::{DEFAULT_MAX_NESTING, Rounds};
 /// For one thread. Callbacks may add to this list, remove from it and notify it again; see the
 /// [crate documentation](crate#contract).
 pub struct NotifierWithReturnList<E: ?Sized, Err> {
-    registry: Rc<Registry<Named<Callback<E, Err>>>>,
-    rounds: Rounds,
+    registry: Rc<Registry<Callback<E, Err>, Cow<'static, str>>>,
+    nesting: Nesting,
 }
 
 type Callback<E, Err> = dyn Fn(&E) -> Result<(), Err>;
@@ -35,7 +35,7 @@ impl<E: ?Sized + 'static, Err: 'static> NotifierWithReturnList<E, Err> {
     pub fn with_max_nesting(limit: u32) -> Self {
         Self {
             registry: Rc::new(Registry::new()),
-            rounds: Rounds::new(limit),
+            nesting: Nesting::new(limit),
         }
     }
 
@@ -48,13 +48,7 @@ impl<E: ?Sized + 'static, Err: 'static> NotifierWithReturnList<E, Err> {
         name: impl Into<Cow<'static, str>>,
         callback: impl Fn(&E) -> Result<(), Err> + 'static,
     ) -> NotifierHandle {
-        let key = self.registry.add(
-            0,
-            Slot::new(Named {
-                name: name.into(),
-                inner: callback,
-            }),
-        );
+        let key = self.registry.add(0, name.into(), Rc::new(callback));
         NotifierHandle::new(remover(&self.registry), key)
     }
 
@@ -66,15 +60,16 @@ impl<E: ?Sized + 'static, Err: 'static> NotifierWithReturnList<E, Err> {
     /// [`NotifyError::NestingExceeded`] when too many rounds of this list are under way; no
     /// notifier was called.
     pub fn notify(&self, event: &E) -> Result<(), NotifyError<Err>> {
-        let _round = self.rounds.begin()?;
-        for slot in self.registry.snapshot().iter().rev() {
-            let Named { name, inner } = &slot.callback;
-            inner(event).map_err(|error| NotifyError::Failed {
-                notifier: name.clone(),
-                error,
-            })?;
+        let _entered = self.nesting.enter()?;
+        let round = self.registry.round();
+        let outcome = round.walk(Order::Descending, |at, callback| match callback(event) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(NotifyError::failed(round.label(at), error)),
+        });
+        match outcome {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(error) => Err(error),
         }
-        Ok(())
     }
 
     /// How many notifiers there are.
@@ -105,7 +100,7 @@ impl<E: ?Sized, Err> fmt::Debug for NotifierWithReturnList<E, Err> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NotifierWithReturnList")
             .field("len", &self.registry.len())
-            .field("rounds_under_way", &self.rounds.under_way())
+            .field("rounds_under_way", &self.nesting.depth())
             .finish()
     }
 }

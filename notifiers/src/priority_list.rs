@@ -1,12 +1,14 @@
 //! The list whose callbacks have an order, and which can be walked both ways.
 
 use alloc::rc::Rc;
+use core::convert::Infallible;
 use core::fmt;
+use core::ops::ControlFlow;
 
 use crate::error::NestingExceeded;
 use crate::handle::NotifierHandle;
-use crate::registry::{Registry, Slot, remover};
-use crate::rounds::{DEFAULT_MAX_NESTING, Rounds};
+use crate::nesting::{DEFAULT_MAX_NESTING, Nesting};
+use crate::registry::{Order, Registry, remover};
 
 /// Callbacks for an event of type `E`, ordered by priority: QEMU's change-state handlers.
 ///
@@ -19,7 +21,7 @@ use crate::rounds::{DEFAULT_MAX_NESTING, Rounds};
 /// [crate documentation](crate#contract).
 pub struct PriorityList<E: ?Sized> {
     registry: Rc<Registry<Callback<E>>>,
-    rounds: Rounds,
+    nesting: Nesting,
 }
 
 type Callback<E> = dyn Fn(&E);
@@ -37,7 +39,7 @@ impl<E: ?Sized + 'static> PriorityList<E> {
     pub fn with_max_nesting(limit: u32) -> Self {
         Self {
             registry: Rc::new(Registry::new()),
-            rounds: Rounds::new(limit),
+            nesting: Nesting::new(limit),
         }
     }
 
@@ -45,7 +47,7 @@ impl<E: ?Sized + 'static> PriorityList<E> {
     ///
     /// A round that is under way does not call it; the next one does.
     pub fn add(&self, priority: i32, callback: impl Fn(&E) + 'static) -> NotifierHandle {
-        let key = self.registry.add(priority, Slot::new(callback));
+        let key = self.registry.add(priority, (), Rc::new(callback));
         NotifierHandle::new(remover(&self.registry), key)
     }
 
@@ -55,11 +57,7 @@ impl<E: ?Sized + 'static> PriorityList<E> {
     ///
     /// [`NestingExceeded`] when too many rounds of this list are under way. No notifier was called.
     pub fn run_up(&self, event: &E) -> Result<(), NestingExceeded> {
-        let _round = self.rounds.begin()?;
-        for slot in self.registry.snapshot().iter() {
-            (slot.callback)(event);
-        }
-        Ok(())
+        self.call_all(Order::Ascending, event)
     }
 
     /// Calls every notifier with `event`, in the exact reverse of [`run_up`](Self::run_up).
@@ -68,10 +66,15 @@ impl<E: ?Sized + 'static> PriorityList<E> {
     ///
     /// [`NestingExceeded`] when too many rounds of this list are under way. No notifier was called.
     pub fn run_down(&self, event: &E) -> Result<(), NestingExceeded> {
-        let _round = self.rounds.begin()?;
-        for slot in self.registry.snapshot().iter().rev() {
-            (slot.callback)(event);
-        }
+        self.call_all(Order::Descending, event)
+    }
+
+    fn call_all(&self, order: Order, event: &E) -> Result<(), NestingExceeded> {
+        let _entered = self.nesting.enter()?;
+        let ControlFlow::Continue(()) = self.registry.round().walk(order, |_, callback| {
+            callback(event);
+            ControlFlow::<Infallible>::Continue(())
+        });
         Ok(())
     }
 
@@ -103,7 +106,7 @@ impl<E: ?Sized> fmt::Debug for PriorityList<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PriorityList")
             .field("len", &self.registry.len())
-            .field("rounds_under_way", &self.rounds.under_way())
+            .field("rounds_under_way", &self.nesting.depth())
             .finish()
     }
 }

@@ -1,15 +1,15 @@
 //! What all the lists are made of: an ordered set of callbacks that may change while it is walked.
 //!
 //! ```text
-//!  list ── entries ──> { keys: [k0 k1 k2], slots: [s0 s1 s2] } <── round (a clone of the Rc)
-//!                                          │
-//!                                          └─> Slot { registered, callback }
+//!   Registry ── entries ──> Entries { keys, labels, callbacks } <── Round, a clone of the Rc
+//!      │                                                              │
+//!      └── removals: 7                             the count it saw: 7 ┘
 //! ```
 //!
 //! A round holds the entries as they were when it began. A change made meanwhile copies the entries
-//! first (`Rc::make_mut`), so the round does not see what is added. Of what is removed it sees the
-//! slot's flag. With no round under way a change is made in place, and a round costs one reference
-//! count, not one for each entry.
+//! first (`Rc::make_mut`), so a round does not see what is added. It learns of a removal from the
+//! count of removals, and only then asks for each notifier whether it is still there. So a round
+//! that nothing disturbs costs one reference count and, for each notifier, one comparison.
 //!
 //! The rule that must never be broken: nothing of a caller's runs while `entries` is borrowed. Not a
 //! callback, and not the `Drop` of what a callback captured.
@@ -17,6 +17,8 @@
 use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
+use core::mem;
+use core::ops::ControlFlow;
 
 /// The place of a notifier: its priority, then its turn among equals. Never used twice in a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,75 +27,72 @@ pub(crate) struct Key {
     serial: u64,
 }
 
-/// One notifier.
-#[derive(Debug)]
-pub(crate) struct Slot<F: ?Sized> {
-    registered: Cell<bool>,
-    pub(crate) callback: F,
-}
-
-impl<F> Slot<F> {
-    pub(crate) fn new(callback: F) -> Rc<Self> {
-        Rc::new(Self {
-            registered: Cell::new(true),
-            callback,
-        })
-    }
-}
-
-impl<F: ?Sized> Slot<F> {
-    /// Whether it is to be called. Ask right before the call, and not earlier.
-    pub(crate) fn is_registered(&self) -> bool {
-        self.registered.get()
-    }
-}
-
-/// The notifiers in ascending order of their keys. A removed one leaves a gap until there are as
-/// many gaps as notifiers, which makes a removal cheap on average.
-struct Entries<F: ?Sized> {
+/// The notifiers in ascending order of their keys; three columns, of which a round reads one.
+///
+/// A removed notifier leaves a gap in the callbacks until there are more gaps than notifiers,
+/// which makes a removal cheap on average.
+struct Entries<F: ?Sized, L> {
     keys: Vec<Key>,
-    slots: Vec<Option<Rc<Slot<F>>>>,
+    labels: Vec<L>,
+    callbacks: Vec<Option<Rc<F>>>,
 }
 
-impl<F: ?Sized> Clone for Entries<F> {
+impl<F: ?Sized, L: Clone> Clone for Entries<F, L> {
     fn clone(&self) -> Self {
         Self {
             keys: self.keys.clone(),
-            slots: self.slots.clone(),
+            labels: self.labels.clone(),
+            callbacks: self.callbacks.clone(),
         }
     }
 }
 
-impl<F: ?Sized> Entries<F> {
+impl<F: ?Sized, L> Entries<F, L> {
     const fn new() -> Self {
         Self {
             keys: Vec::new(),
-            slots: Vec::new(),
+            labels: Vec::new(),
+            callbacks: Vec::new(),
         }
     }
 
+    fn has(&self, key: Key) -> bool {
+        let at = self.keys.binary_search(&key).ok();
+        at.and_then(|at| self.callbacks.get(at))
+            .is_some_and(Option::is_some)
+    }
+
     fn close_gaps(&mut self) {
-        let mut slots = self.slots.iter();
-        self.keys
-            .retain(|_| slots.next().is_some_and(Option::is_some));
-        self.slots.retain(Option::is_some);
+        let Self {
+            keys,
+            labels,
+            callbacks,
+        } = self;
+        let mut present = callbacks.iter().map(Option::is_some);
+        keys.retain(|_| present.next() == Some(true));
+        let mut present = callbacks.iter().map(Option::is_some);
+        labels.retain(|_| present.next() == Some(true));
+        callbacks.retain(Option::is_some);
     }
 }
 
-/// The notifiers of one list.
-pub(crate) struct Registry<F: ?Sized> {
-    entries: RefCell<Rc<Entries<F>>>,
+/// The notifiers of one list. `L` is what each is called.
+pub(crate) struct Registry<F: ?Sized, L = ()> {
+    entries: RefCell<Rc<Entries<F, L>>>,
     /// How many notifiers there are, gaps not counted.
     count: Cell<usize>,
     next_serial: Cell<u64>,
+    /// How often a notifier was removed.
+    removals: Cell<u64>,
 }
 
-impl<F: ?Sized> Registry<F> {
+impl<F: ?Sized, L: Clone> Registry<F, L> {
     pub(crate) fn new() -> Self {
         Self {
             entries: RefCell::new(Rc::new(Entries::new())),
             count: Cell::new(0),
             next_serial: Cell::new(0),
+            removals: Cell::new(0),
         }
     }
 
@@ -101,47 +100,52 @@ impl<F: ?Sized> Registry<F> {
         self.count.get()
     }
 
-    pub(crate) fn add(&self, priority: i32, slot: Rc<Slot<F>>) -> Key {
+    pub(crate) fn add(&self, priority: i32, label: L, callback: Rc<F>) -> Key {
         let serial = self.next_serial.get();
         // 2^64 registrations do not happen.
         self.next_serial.set(serial.wrapping_add(1));
-        let key = Key { priority, serial };
-        {
-            let mut entries = self.entries.borrow_mut();
-            let entries = Rc::make_mut(&mut *entries);
-            let at = entries.keys.partition_point(|other| *other < key);
-            entries.keys.insert(at, key);
-            entries.slots.insert(at, Some(slot));
-        }
         self.count.set(self.count.get().saturating_add(1));
+        let key = Key { priority, serial };
+
+        let mut entries = self.entries.borrow_mut();
+        let entries = Rc::make_mut(&mut *entries);
+        let at = entries.keys.partition_point(|other| *other < key);
+        entries.keys.insert(at, key);
+        entries.labels.insert(at, label);
+        entries.callbacks.insert(at, Some(callback));
         key
     }
 
     /// The notifiers as they are now. Holds no borrow.
-    pub(crate) fn snapshot(&self) -> Snapshot<F> {
-        Snapshot(Rc::clone(&self.entries.borrow()))
+    pub(crate) fn round(&self) -> Round<'_, F, L> {
+        Round {
+            registry: self,
+            entries: Rc::clone(&self.entries.borrow()),
+            removals: self.removals.get(),
+        }
     }
 
     /// Removes every notifier.
     pub(crate) fn clear(&self) {
-        let removed = self.entries.replace(Rc::new(Entries::new()));
+        self.removals.set(self.removals.get().wrapping_add(1));
         self.count.set(0);
-        for slot in removed.slots.iter().flatten() {
-            slot.registered.set(false);
-        }
+        let removed = mem::replace(&mut *self.entries.borrow_mut(), Rc::new(Entries::new()));
+        // The borrow has ended: what the callbacks captured may do what it likes.
+        drop(removed);
     }
 
-    fn take(&self, key: Key) -> Option<Rc<Slot<F>>> {
+    fn take(&self, key: Key) -> Option<Rc<F>> {
         let mut entries = self.entries.borrow_mut();
         let at = entries.keys.binary_search(&key).ok()?;
         let entries = Rc::make_mut(&mut *entries);
-        let slot = entries.slots.get_mut(at)?.take()?;
+        let callback = entries.callbacks.get_mut(at)?.take()?;
         let count = self.count.get().saturating_sub(1);
         self.count.set(count);
-        if entries.slots.len().saturating_sub(count) > count {
+        self.removals.set(self.removals.get().wrapping_add(1));
+        if entries.callbacks.len().saturating_sub(count) > count {
             entries.close_gaps();
         }
-        Some(slot)
+        Some(callback)
     }
 }
 
@@ -151,38 +155,105 @@ pub(crate) trait Remove {
     fn has(&self, key: Key) -> bool;
 }
 
-impl<F: ?Sized> Remove for Registry<F> {
+impl<F: ?Sized, L: Clone> Remove for Registry<F, L> {
     fn remove(&self, key: Key) {
-        // The borrow ends inside `take`; what the callback captured is dropped after it.
-        if let Some(slot) = self.take(key) {
-            slot.registered.set(false);
-        }
+        let callback = self.take(key);
+        // The borrow has ended inside `take`: what the callback captured may do what it likes.
+        drop(callback);
     }
 
     fn has(&self, key: Key) -> bool {
-        let entries = self.entries.borrow();
-        let at = entries.keys.binary_search(&key).ok();
-        at.and_then(|at| entries.slots.get(at))
-            .is_some_and(Option::is_some)
-    }
-}
-
-/// The notifiers at one moment, in ascending order of their keys.
-pub(crate) struct Snapshot<F: ?Sized>(Rc<Entries<F>>);
-
-impl<F: ?Sized> Snapshot<F> {
-    /// Those that are registered when their turn comes.
-    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Rc<Slot<F>>> {
-        self.0
-            .slots
-            .iter()
-            .flatten()
-            .filter(|slot| slot.is_registered())
+        self.entries.borrow().has(key)
     }
 }
 
 /// A weak reference for a handle.
-pub(crate) fn remover<F: ?Sized + 'static>(registry: &Rc<Registry<F>>) -> Weak<dyn Remove> {
-    let weak: Weak<Registry<F>> = Rc::downgrade(registry);
+pub(crate) fn remover<F, L>(registry: &Rc<Registry<F, L>>) -> Weak<dyn Remove>
+where
+    F: ?Sized + 'static,
+    L: Clone + 'static,
+{
+    let weak: Weak<Registry<F, L>> = Rc::downgrade(registry);
     weak
+}
+
+/// Which way a round goes over the keys.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Order {
+    Ascending,
+    Descending,
+}
+
+/// One walk over the notifiers that were registered when it began.
+pub(crate) struct Round<'a, F: ?Sized, L> {
+    registry: &'a Registry<F, L>,
+    entries: Rc<Entries<F, L>>,
+    removals: u64,
+}
+
+impl<F: ?Sized, L: Clone> Round<'_, F, L> {
+    /// Calls `visit` with each notifier that is registered when its turn comes, and with its
+    /// position, until it breaks.
+    #[inline]
+    pub(crate) fn walk<B>(
+        &self,
+        order: Order,
+        visit: impl FnMut(usize, &F) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        let callbacks = self.entries.callbacks.as_slice();
+        let last = callbacks.len().saturating_sub(1);
+        match order {
+            Order::Ascending => {
+                self.walk_over(callbacks.iter(), |left| last.saturating_sub(left), visit)
+            }
+            Order::Descending => self.walk_over(callbacks.iter().rev(), |left| left, visit),
+        }
+    }
+
+    /// `position` is worked out from how many are left, and so only where it is asked for: a
+    /// counter in this loop can be measured.
+    #[inline]
+    fn walk_over<'c, B>(
+        &self,
+        mut callbacks: impl ExactSizeIterator<Item = &'c Option<Rc<F>>>,
+        position: impl Fn(usize) -> usize,
+        mut visit: impl FnMut(usize, &F) -> ControlFlow<B>,
+    ) -> ControlFlow<B>
+    where
+        F: 'c,
+    {
+        while let Some(callback) = callbacks.next() {
+            let Some(callback) = callback else { continue };
+            let at = position(callbacks.len());
+            if self.is_registered(at) {
+                visit(at, callback)?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Whether the notifier at this position is registered now.
+    #[inline]
+    fn is_registered(&self, at: usize) -> bool {
+        self.registry.removals.get() == self.removals || self.is_still_there(at)
+    }
+
+    #[cold]
+    fn is_still_there(&self, at: usize) -> bool {
+        self.entries
+            .keys
+            .get(at)
+            .is_some_and(|key| self.registry.has(*key))
+    }
+
+    /// What the notifier at this position is called.
+    pub(crate) fn label(&self, at: usize) -> Option<&L> {
+        self.entries.labels.get(at)
+    }
+
+    /// The notifier at this position, if it is registered now.
+    pub(crate) fn get(&self, at: usize) -> Option<&F> {
+        let callback = self.entries.callbacks.get(at)?.as_deref()?;
+        self.is_registered(at).then_some(callback)
+    }
 }

@@ -12,13 +12,13 @@
 use alloc::borrow::Cow;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::fmt;
+use core::ops::ControlFlow;
+use core::{fmt, mem};
 
 use crate::error::NotifyError;
 use crate::handle::NotifierHandle;
-use crate::named::Named;
-use crate::registry::{Registry, Slot, remover};
-use crate::rounds::{DEFAULT_MAX_NESTING, Rounds};
+use crate::nesting::{DEFAULT_MAX_NESTING, Nesting};
+use crate::registry::{Order, Registry, Round, remover};
 
 /// One who must agree to a change before it is made.
 pub trait Participant<E: ?Sized, Err> {
@@ -43,8 +43,8 @@ pub trait Participant<E: ?Sized, Err> {
 /// For one thread. Participants may add to this list, remove from it and run it again; see the
 /// [crate documentation](crate#contract).
 pub struct TwoPhaseList<E: ?Sized, Err> {
-    registry: Rc<Registry<Named<dyn Participant<E, Err>>>>,
-    rounds: Rounds,
+    registry: Rc<Registry<Callbacks<E, Err>, Cow<'static, str>>>,
+    nesting: Nesting,
 }
 
 impl<E: ?Sized + 'static, Err: 'static> TwoPhaseList<E, Err> {
@@ -60,7 +60,7 @@ impl<E: ?Sized + 'static, Err: 'static> TwoPhaseList<E, Err> {
     pub fn with_max_nesting(limit: u32) -> Self {
         Self {
             registry: Rc::new(Registry::new()),
-            rounds: Rounds::new(limit),
+            nesting: Nesting::new(limit),
         }
     }
 
@@ -74,11 +74,9 @@ impl<E: ?Sized + 'static, Err: 'static> TwoPhaseList<E, Err> {
         priority: i32,
         participant: impl Participant<E, Err> + 'static,
     ) -> NotifierHandle {
-        let slot = Slot::new(Named {
-            name: name.into(),
-            inner: participant,
-        });
-        let key = self.registry.add(priority, slot);
+        let key = self
+            .registry
+            .add(priority, name.into(), Rc::new(participant));
         NotifierHandle::new(remover(&self.registry), key)
     }
 
@@ -92,8 +90,7 @@ impl<E: ?Sized + 'static, Err: 'static> TwoPhaseList<E, Err> {
     /// [`NotifyError::NestingExceeded`] when too many rounds of this list are under way; nobody was
     /// called.
     pub fn run_up(&self, event: &E) -> Result<(), NotifyError<Err>> {
-        let _round = self.rounds.begin()?;
-        two_phases(self.registry.snapshot().iter(), event)
+        self.run(Order::Ascending, event)
     }
 
     /// As [`run_up`](Self::run_up), in the exact reverse order.
@@ -102,8 +99,31 @@ impl<E: ?Sized + 'static, Err: 'static> TwoPhaseList<E, Err> {
     ///
     /// As [`run_up`](Self::run_up).
     pub fn run_down(&self, event: &E) -> Result<(), NotifyError<Err>> {
-        let _round = self.rounds.begin()?;
-        two_phases(self.registry.snapshot().iter().rev(), event)
+        self.run(Order::Descending, event)
+    }
+
+    fn run(&self, order: Order, event: &E) -> Result<(), NotifyError<Err>> {
+        let _entered = self.nesting.enter()?;
+        let round = self.registry.round();
+        let mut prepared = Prepared {
+            round: &round,
+            positions: Vec::new(),
+            event,
+        };
+        let outcome = round.walk(order, |at, participant| match participant.prepare(event) {
+            Ok(()) => {
+                prepared.positions.push(at);
+                ControlFlow::Continue(())
+            }
+            Err(error) => ControlFlow::Break(NotifyError::failed(round.label(at), error)),
+        });
+        match outcome {
+            ControlFlow::Continue(()) => {
+                prepared.commit();
+                Ok(())
+            }
+            ControlFlow::Break(error) => Err(error),
+        }
     }
 
     /// How many participants there are.
@@ -124,39 +144,21 @@ impl<E: ?Sized + 'static, Err: 'static> TwoPhaseList<E, Err> {
     }
 }
 
-type ParticipantSlot<E, Err> = Slot<Named<dyn Participant<E, Err>>>;
-
-fn two_phases<'a, E: ?Sized + 'static, Err: 'static>(
-    participants: impl Iterator<Item = &'a Rc<ParticipantSlot<E, Err>>>,
-    event: &E,
-) -> Result<(), NotifyError<Err>> {
-    let mut prepared = Prepared {
-        slots: Vec::new(),
-        event,
-    };
-    for slot in participants {
-        let Named { name, inner } = &slot.callback;
-        inner.prepare(event).map_err(|error| NotifyError::Failed {
-            notifier: name.clone(),
-            error,
-        })?;
-        prepared.slots.push(slot);
-    }
-    prepared.commit();
-    Ok(())
-}
+type Callbacks<E, Err> = dyn Participant<E, Err>;
+type ParticipantRound<'a, E, Err> = Round<'a, Callbacks<E, Err>, Cow<'static, str>>;
 
 /// Those that have prepared. Dropping it, which a refusal and a panic do, rolls them back.
-struct Prepared<'a, 'e, E: ?Sized, Err> {
-    slots: Vec<&'a Rc<ParticipantSlot<E, Err>>>,
-    event: &'e E,
+struct Prepared<'a, 'r, E: ?Sized, Err> {
+    round: &'a ParticipantRound<'r, E, Err>,
+    positions: Vec<usize>,
+    event: &'a E,
 }
 
 impl<E: ?Sized, Err> Prepared<'_, '_, E, Err> {
     fn commit(mut self) {
-        for slot in core::mem::take(&mut self.slots) {
-            if slot.is_registered() {
-                slot.callback.inner.commit(self.event);
+        for at in mem::take(&mut self.positions) {
+            if let Some(participant) = self.round.get(at) {
+                participant.commit(self.event);
             }
         }
     }
@@ -164,9 +166,9 @@ impl<E: ?Sized, Err> Prepared<'_, '_, E, Err> {
 
 impl<E: ?Sized, Err> Drop for Prepared<'_, '_, E, Err> {
     fn drop(&mut self) {
-        while let Some(slot) = self.slots.pop() {
-            if slot.is_registered() {
-                slot.callback.inner.roll_back(self.event);
+        while let Some(at) = self.positions.pop() {
+            if let Some(participant) = self.round.get(at) {
+                participant.roll_back(self.event);
             }
         }
     }
@@ -182,7 +184,7 @@ impl<E: ?Sized, Err> fmt::Debug for TwoPhaseList<E, Err> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TwoPhaseList")
             .field("len", &self.registry.len())
-            .field("rounds_under_way", &self.rounds.under_way())
+            .field("rounds_under_way", &self.nesting.depth())
             .finish()
     }
 }
