@@ -24,7 +24,7 @@ pub(crate) fn next_char(bytes: &[u8]) -> (Option<char>, usize) {
         return (None, 0);
     };
     // `first` leads a sequence of so many bytes; the bits left are the code point's highest.
-    let (length, high, least) = match first {
+    let (length, high, least): (usize, u8, u32) = match first {
         0x00..=0x7F => return (Some(char::from(first)), 1),
         0xC0..=0xDF => (2, first & 0x1F, 0x80),
         0xE0..=0xEF => (3, first & 0x0F, 0x800),
