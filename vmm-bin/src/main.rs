@@ -1,3 +1,5 @@
 //! The reference virtual machine monitor on KVM.
 
+mod platform;
+
 fn main() {}

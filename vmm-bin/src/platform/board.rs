@@ -1,0 +1,169 @@
+//! The devices of the machine, their bus and their reset.
+//!
+//! | ports | device | line |
+//! |---|---|---|
+//! | 0x60, 0x64 | i8042 keyboard controller | 1, 12 |
+//! | 0x70, 0x71 | CMOS real-time clock | 8 |
+//! | 0x92 | fast A20 and reset | |
+//! | 0x3f8 to 0x3ff | COM1, a 16550 | 4 |
+//! | 0x402 | debug console of firmware, if asked for | |
+//! | 0x501, 0x502 | isa-debug-exit | |
+//! | 0x505 | pvpanic | |
+//! | 0x600 to 0x60b | ACPI PM1 block and timer | 9 |
+//! | 0xcf9 | reset control | |
+//!
+//! The interrupt controllers (0x20, 0xa0, I/O APIC, local APICs) and the interval timer (0x40 to
+//! 0x43, 0x61) are KVM's. Every other port reads as all ones and takes writes silently: the POST
+//! port 0x80, the DMA controllers, and PCI's configuration ports, where that means "no PCI".
+
+use std::sync::Arc;
+
+use devices::acpi_pm::{self, AcpiPm, SleepTypes};
+use devices::debug_exit::{self, DebugExit};
+use devices::debugcon::{self, DebugCon};
+use devices::i8042::{self, I8042};
+use devices::port92::{self, Port92};
+use devices::pvpanic::{self, PvPanic};
+use devices::reset_control::{self, Chipset, ResetControl};
+use devices::serial::{self, Serial};
+use devices::{
+    Bus, BusBuilder, BusDevice, Mapping, ResetTree, ResetType, Resettable, Timed,
+};
+
+use super::clock::VirtualClock;
+use super::error::Error;
+use super::kvm::Vm;
+use super::layout::{COM1_IRQ, SCI_IRQ};
+use super::machine::Outlets;
+use super::vcpu_run::HoldGate;
+
+/// The devices.
+pub(crate) struct Board {
+    pio: Arc<Bus>,
+    mmio: Arc<Bus>,
+    resets: ResetTree,
+    serial: Arc<Serial>,
+    acpi_pm: Arc<AcpiPm>,
+    virtual_timers: Vec<Arc<dyn Timed>>,
+}
+
+impl std::fmt::Debug for Board {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Board").finish_non_exhaustive()
+    }
+}
+
+/// Puts devices on the bus and on the reset tree at the same time, so that none is forgotten.
+struct Assembly {
+    pio: BusBuilder,
+    resets: ResetTree,
+}
+
+impl Assembly {
+    /// Adds a device.
+    fn add<D>(&mut self, name: &str, ports: &[Mapping], device: &Arc<D>) -> Result<(), Error>
+    where
+        D: BusDevice + Resettable + 'static,
+    {
+        self.pio.map(name, ports, Arc::<D>::clone(device)).map_err(Error::Board)?;
+        self.resets
+            .add(self.resets.root(), name, Arc::<D>::clone(device))
+            .map_err(Error::Board)?;
+        Ok(())
+    }
+}
+
+impl Board {
+    /// The devices as at power-on.
+    ///
+    /// # Errors
+    /// When they do not fit together, which a test of this module excludes.
+    pub(crate) fn new(
+        vm: &Vm,
+        clock: &Arc<VirtualClock>,
+        power: &Arc<HoldGate>,
+        wiring: &Outlets,
+    ) -> Result<Self, Error> {
+        let mut assembly = Assembly { pio: BusBuilder::pio(), resets: ResetTree::new() };
+        let line = |gsi| Arc::new(vm.irq_line(gsi));
+        let power = || Arc::<HoldGate>::clone(power);
+
+        let serial = Arc::new(Serial::with_input_notify(
+            line(COM1_IRQ),
+            Arc::clone(&wiring.serial),
+            Arc::clone(&wiring.serial_room),
+        ));
+        assembly.add("serial", &serial::COM1, &serial)?;
+        let acpi_pm = AcpiPm::new(
+            SleepTypes::S5_ONLY,
+            acpi_pm::Wiring {
+                sci: line(SCI_IRQ),
+                power: power(),
+                clock: Arc::<VirtualClock>::clone(clock),
+                rearm: Arc::clone(&wiring.rearm),
+            },
+        );
+        let acpi_pm = Arc::new(acpi_pm.map_err(Error::Board)?);
+        assembly.add("acpi-pm", &acpi_pm::PORTS, &acpi_pm)?;
+        let i8042 = Arc::new(I8042::new(line(1), line(12), power()));
+        assembly.add("i8042", &i8042::PORTS, &i8042)?;
+        assembly.add("port92", &port92::PORTS, &Arc::new(Port92::new(power())))?;
+        let reset_control = Arc::new(ResetControl::new(Chipset::Ich9, power()));
+        assembly.add("reset-control", &reset_control::PORTS, &reset_control)?;
+        let debug_exit = Arc::new(DebugExit::new(power()));
+        assembly.add("isa-debug-exit", &debug_exit::PORTS, &debug_exit)?;
+        assembly.add("pvpanic", &pvpanic::PORTS, &Arc::new(PvPanic::new(power())))?;
+        if let Some(output) = &wiring.debugcon {
+            let debugcon = Arc::new(DebugCon::new(Arc::clone(output)));
+            assembly.add("isa-debugcon", &debugcon::PORTS, &debugcon)?;
+        }
+        Ok(Self {
+            pio: Arc::new(assembly.pio.build()),
+            mmio: Arc::new(BusBuilder::mmio().build()),
+            resets: assembly.resets,
+            virtual_timers: vec![Arc::<AcpiPm>::clone(&acpi_pm)],
+            serial,
+            acpi_pm,
+        })
+    }
+
+    /// The I/O ports.
+    pub(crate) fn pio(&self) -> &Arc<Bus> {
+        &self.pio
+    }
+
+    /// The memory-mapped registers: none yet, every access reads as all ones.
+    pub(crate) fn mmio(&self) -> &Arc<Bus> {
+        &self.mmio
+    }
+
+    /// COM1, for its input.
+    pub(crate) fn serial(&self) -> &Arc<Serial> {
+        &self.serial
+    }
+
+    /// Presses the power button; `false` if the guest did not ask to be told of it.
+    pub(crate) fn press_power_button(&self) -> bool {
+        self.acpi_pm.press()
+    }
+
+    /// Resets every device.
+    ///
+    /// # Errors
+    /// When the reset tree finds one device resetting another.
+    pub(crate) fn reset(&self, kind: ResetType) -> Result<(), Error> {
+        self.resets.reset(self.resets.root(), kind).map_err(Error::Board)
+    }
+
+    /// When [`tick`](Self::tick) is due next, in nanoseconds of the virtual clock.
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        self.virtual_timers.iter().filter_map(|timer| timer.next_deadline()).min()
+    }
+
+    /// Lets the devices do what is due.
+    pub(crate) fn tick(&self) {
+        for timer in &self.virtual_timers {
+            timer.tick();
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The virtual processors' architectural state: what they are (CPUID), and how they are at
+//! power-on and after every reset.
+//!
+//! ```text
+//!   KVM's state of a new vCPU --power_on, with the Entry--> state of power-on and every reset
+//! ```
+//!
+//! The state at power-on is not invented: it is what KVM gave the vCPU when it was made, read
+//! back once. Only what the boot protocol prescribes for the first vCPU is put over it.
+//!
+//! The rule that must never be broken: a reset applies the whole state, in the order that KVM
+//! needs, so that nothing of the life before shows through.
+
+mod boot_state;
+mod cpuid;
+mod power_on;
+
+pub(crate) use self::boot_state::{BootState, write_boot_structures};
+pub(crate) use self::cpuid::for_cpu as cpuid_for;
+pub(crate) use self::power_on::{power_on, state_msrs};

@@ -1,0 +1,313 @@
+//! The machine: everything put together, and what a lifecycle asks of it.
+//!
+//! ```text
+//!   Machine::new ──▶ power-on state, clock stopped
+//!        start_clock ──▶ vCPUs resumed by the owner ──▶ ... paused ──▶ stop_clock
+//!        reset (paused): devices, interrupt controllers, memory, images; then each vCPU
+//! ```
+//!
+//! The rule that must never be broken: power-on and reset go through the same functions, in the
+//! same order, so that the second boot is the first one again.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use devices::serial::Serial;
+use devices::{Clock, ResetType};
+use kvm_bindings::{
+    KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, kvm_irqchip, kvm_pit_state2,
+};
+
+use vcpu::{PauseGuard, VcpuEvents, VcpuId, VcpuRun, VcpuSet};
+
+use super::acpi::Tables;
+use super::board::Board;
+use super::boot::{BootSource, Images};
+use super::clock::{KvmClock, VirtualClock, resume_vcpu};
+use super::cpu::{self, BootState};
+use super::error::Error;
+use super::kvm::{Host, Vm};
+use super::memory::Memory;
+use super::vcpu_run::{GuestEvents, Handler, HoldGate, Vcpu};
+
+/// What machine to build.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// The KVM device, usually [`super::kvm::DEVICE`].
+    pub(crate) kvm: PathBuf,
+    /// Bytes of RAM.
+    pub(crate) memory: u64,
+    /// How many vCPUs.
+    pub(crate) cpus: u32,
+    /// What to boot.
+    pub(crate) boot: BootSource,
+}
+
+/// The machine. Everything is done through `&self`; it lives on the main-loop thread.
+pub(crate) struct Machine {
+    // In the order in which they go: vCPUs before the VM, the VM before its memory.
+    vcpus: VcpuSet<Vcpu>,
+    thread_ids: Vec<Arc<AtomicI32>>,
+    board: Board,
+    kvm_clock: KvmClock,
+    clock: Arc<VirtualClock>,
+    chips: Chips,
+    vm: Vm,
+    tables: Tables,
+    images: Mutex<Images>,
+    memory: Memory,
+}
+
+impl std::fmt::Debug for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Machine").field("memory", &self.memory.size()).finish_non_exhaustive()
+    }
+}
+
+/// What is known of a vCPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CpuInfo {
+    /// Its number, from 0.
+    pub(crate) index: u32,
+    /// Its local APIC id.
+    pub(crate) apic_id: u32,
+    /// The host's id of its thread; 0 in the moment before the thread has told.
+    pub(crate) thread_id: i32,
+}
+
+impl Machine {
+    /// Builds the machine and loads what it boots. Its vCPU threads exist and are paused by the
+    /// guard, its clock stands.
+    ///
+    /// `events` is where the guest's requests go, `vcpu_events` where a vCPU's failure goes.
+    ///
+    /// # Errors
+    /// Everything that can be wrong with the configuration or the host.
+    pub(crate) fn new(
+        config: &Config,
+        outlets: &Outlets,
+        events: Arc<dyn GuestEvents>,
+        vcpu_events: impl VcpuEvents,
+    ) -> Result<(Self, PauseGuard<Vcpu>), Error> {
+        let mut images = Images::open(&config.boot)?;
+        let host = Host::open(&config.kvm)?;
+        let most = host.most_cpus();
+        if !(1..=most).contains(&config.cpus) {
+            return Err(Error::CpuCount { asked: config.cpus, max: most });
+        }
+        let tables = Tables::new(config.cpus)?;
+        let memory = Memory::new(config.memory, images.firmware_size(), host.address_bits())?;
+        let entry = images.load(&memory, &tables)?;
+        cpu::write_boot_structures(&memory, entry)?;
+        let boot = BootState::new(entry, images.is_kernel());
+
+        let vm = host.create_vm()?;
+        memory.attach(&vm)?;
+        let clock = Arc::new(VirtualClock::stopped());
+        let gate = Arc::new(HoldGate::new(events));
+        let board = Board::new(&vm, &clock, &gate, outlets)?;
+        board.reset(ResetType::Cold)?;
+
+        let (vcpus, guard) = VcpuSet::new_paused(vcpu_events);
+        let msrs = cpu::state_msrs(&host.msrs()?);
+        let mut thread_ids = Vec::new();
+        for index in 0..config.cpus {
+            let id = VcpuId(index);
+            let handler = Handler::new(
+                id,
+                Arc::clone(board.pio()),
+                Arc::clone(board.mmio()),
+                Arc::clone(&gate),
+            );
+            let made = make_vcpu(&host, &vm, index, config.cpus, &msrs, &boot, handler)?;
+            let thread = vcpus.add(id, made)?;
+            let thread_id = Arc::new(AtomicI32::new(0));
+            thread_ids.push(Arc::clone(&thread_id));
+            thread.queue_on(move |_| {
+                thread_id.store(rustix::thread::gettid().as_raw_pid(), Ordering::Relaxed);
+            })?;
+        }
+        let kvm_clock = KvmClock::new(&vm);
+        kvm_clock.stop()?;
+        let chips = Chips::capture(&vm)?;
+        let images = Mutex::new(images);
+        let machine =
+            Self { vcpus, thread_ids, board, kvm_clock, clock, chips, vm, tables, images, memory };
+        Ok((machine, guard))
+    }
+
+    /// The vCPUs, to pause, resume and question.
+    pub(crate) fn vcpus(&self) -> &VcpuSet<Vcpu> {
+        &self.vcpus
+    }
+
+    /// COM1, for its input.
+    pub(crate) fn serial(&self) -> &Arc<Serial> {
+        self.board.serial()
+    }
+
+    /// The devices' clock.
+    pub(crate) fn clock(&self) -> &Arc<VirtualClock> {
+        &self.clock
+    }
+
+    /// Bytes of RAM.
+    pub(crate) fn memory_size(&self) -> u64 {
+        self.memory.size()
+    }
+
+    /// What is known of the vCPUs.
+    pub(crate) fn cpus(&self) -> Vec<CpuInfo> {
+        let told = self.thread_ids.iter().map(|id| id.load(Ordering::Relaxed));
+        (0..).zip(told).map(|(index, thread_id)| CpuInfo { index, apic_id: index, thread_id }).collect()
+    }
+
+    /// Stops the guest's time. The vCPUs must be paused. Does nothing when it stands.
+    ///
+    /// # Errors
+    /// What KVM says; the devices' clock stands all the same.
+    pub(crate) fn stop_clock(&self) -> Result<(), Error> {
+        self.clock.stop();
+        self.kvm_clock.stop()
+    }
+
+    /// Lets the guest's time go on from where it stopped, before the vCPUs are resumed. Does
+    /// nothing when it runs.
+    ///
+    /// # Errors
+    /// What KVM says; the devices' clock runs all the same.
+    pub(crate) fn start_clock(&self) -> Result<(), Error> {
+        self.clock.start();
+        let Some(lag) = self.kvm_clock.start()? else { return Ok(()) };
+        for vcpu in self.vcpus.vcpus().iter() {
+            // An exited vCPU has no time; a full queue means that it never gets to run.
+            let queued = vcpu.queue_on(move |vcpu: &mut Vcpu| resume_vcpu(vcpu.fd(), lag));
+            if let Err(error) = queued {
+                log::debug!("{}: not told that time goes on: {error}", vcpu.id());
+            }
+        }
+        Ok(())
+    }
+
+    /// Resets the machine. The vCPUs must be paused.
+    ///
+    /// [`ResetType::Cold`]: everything is as at power-on, down to the content of memory, and what
+    /// it boots is loaded again. Any other type: the devices alone.
+    ///
+    /// # Errors
+    /// When a file changed since power-on or KVM refuses; the machine must not run then.
+    pub(crate) fn reset(&self, kind: ResetType, deadline: Option<Instant>) -> Result<(), Error> {
+        self.board.reset(kind)?;
+        if kind != ResetType::Cold {
+            return Ok(());
+        }
+        self.chips.apply(&self.vm)?;
+        self.memory.clear()?;
+        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = images.load(&self.memory, &self.tables)?;
+        cpu::write_boot_structures(&self.memory, entry)?;
+        self.vcpus.reset_all(deadline)?;
+        Ok(())
+    }
+
+    /// Presses the power button; `false` if the guest did not ask to be told of it.
+    pub(crate) fn press_power_button(&self) -> bool {
+        self.board.press_power_button()
+    }
+
+    /// Sends a non-maskable interrupt to every vCPU. It arrives when the vCPUs run.
+    ///
+    /// # Errors
+    /// When a vCPU has ended or KVM refuses.
+    pub(crate) fn inject_nmi(&self) -> Result<(), Error> {
+        for vcpu in self.vcpus.vcpus().iter() {
+            vcpu.queue_on(|vcpu: &mut Vcpu| {
+                if let Err(error) = vcpu.fd().nmi() {
+                    log::warn!("KVM: cannot inject an NMI: {error}");
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// When [`tick`](Self::tick) is due next, in nanoseconds of [`clock`](Self::clock).
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        self.board.next_deadline()
+    }
+
+    /// Lets the devices do what is due.
+    pub(crate) fn tick(&self) {
+        self.board.tick();
+    }
+}
+
+/// What the machine's devices are connected to outside of it.
+#[derive(Clone)]
+pub(crate) struct Outlets {
+    /// Where COM1's bytes go.
+    pub(crate) serial: Arc<dyn devices::Output>,
+    /// Called when COM1 can take input again.
+    pub(crate) serial_room: Arc<dyn devices::Notify>,
+    /// Where the debug console's bytes go; without it there is no debug console.
+    pub(crate) debugcon: Option<Arc<dyn devices::Output>>,
+    /// Called when [`Machine::next_deadline`] may have changed.
+    pub(crate) rearm: Arc<dyn devices::Notify>,
+}
+
+impl std::fmt::Debug for Outlets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outlets").finish_non_exhaustive()
+    }
+}
+
+/// Makes one vCPU, in the state of power-on.
+fn make_vcpu(
+    host: &Host,
+    vm: &Vm,
+    index: u32,
+    count: u32,
+    msrs: &[u32],
+    boot: &BootState,
+    handler: Handler,
+) -> Result<Vcpu, Error> {
+    let failed = |source| Error::Vcpu { index, source };
+    let fd = vm.create_vcpu(index)?;
+    let cpuid = cpu::cpuid_for(host.cpuid(), index, count)
+        .ok_or(Error::KvmCapability { name: "KVM_CAP_EXT_CPUID" })?;
+    fd.set_cpuid2(&cpuid).map_err(Error::kvm("set a vCPU's CPUID leaves"))?;
+    let mut vcpu = Vcpu::new(fd, vm.fd().run_size(), msrs.to_vec(), handler).map_err(failed)?;
+    let mut state = vcpu.save().map_err(failed)?;
+    cpu::power_on(&mut state, boot, index == 0);
+    vcpu.set_reset_state(state);
+    vcpu.reset().map_err(failed)?;
+    Ok(vcpu)
+}
+
+/// The interrupt controllers and the interval timer as KVM made them.
+struct Chips {
+    irqchips: [kvm_irqchip; 3],
+    pit: kvm_pit_state2,
+}
+
+impl Chips {
+    /// Reads them.
+    fn capture(vm: &Vm) -> Result<Self, Error> {
+        let mut irqchips = [KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_IRQCHIP_IOAPIC]
+            .map(|chip_id| kvm_irqchip { chip_id, ..Default::default() });
+        for chip in &mut irqchips {
+            vm.fd().get_irqchip(chip).map_err(Error::kvm("read an interrupt controller"))?;
+        }
+        let pit = vm.fd().get_pit2().map_err(Error::kvm("read the interval timer"))?;
+        Ok(Self { irqchips, pit })
+    }
+
+    /// Puts them back.
+    fn apply(&self, vm: &Vm) -> Result<(), Error> {
+        for chip in &self.irqchips {
+            vm.fd().set_irqchip(chip).map_err(Error::kvm("reset an interrupt controller"))?;
+        }
+        vm.fd().set_pit2(&self.pit).map_err(Error::kvm("reset the interval timer"))
+    }
+}

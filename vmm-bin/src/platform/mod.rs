@@ -1,0 +1,36 @@
+//! The machine without its policy: KVM, memory, boot images, firmware tables, vCPU state, time and
+//! the bus with its devices.
+//!
+//! ```text
+//!   machine ── builds and owns ──┬─ kvm      the VM, its interrupt lines
+//!                                ├─ memory   RAM and firmware slots
+//!                                ├─ boot     kernel, firmware or flat image -> memory
+//!                                ├─ acpi     tables -> memory
+//!                                ├─ cpu      CPUID, registers at power-on
+//!                                ├─ vcpu_run exits -> bus, requests
+//!                                ├─ clock    virtual time, kvmclock, TSC
+//!                                └─ board    devices, bus, reset tree
+//! ```
+//!
+//! The rule that must never be broken: nothing here decides what becomes of the VM. A guest's
+//! request goes out through a trait; pausing, resetting and stopping are done when asked for.
+
+mod acpi;
+mod board;
+mod boot;
+mod clock;
+mod cpu;
+mod error;
+mod kvm;
+mod layout;
+mod machine;
+mod memory;
+mod sys;
+mod vcpu_run;
+
+pub(crate) use self::boot::{BootSource, FlatImage, FlatStart};
+pub(crate) use self::clock::VirtualClock;
+pub(crate) use self::error::Error;
+pub(crate) use self::kvm::DEVICE as KVM_DEVICE;
+pub(crate) use self::machine::{Config, CpuInfo, Machine, Outlets};
+pub(crate) use self::vcpu_run::{GuestEvents, GuestExit, Vcpu};

@@ -1,0 +1,114 @@
+//! The platform's only unsafe code: the system interfaces that have no safe wrapper.
+//!
+//! The rule that must never be broken: nothing here decides anything; a function checks what its
+//! safety needs, makes one call and hands the result back.
+
+#![expect(unsafe_code, reason = "system interfaces without a safe wrapper are called here alone")]
+
+use std::io;
+
+use kvm_bindings::{kvm_device_attr, kvm_irq_routing_entry, kvm_irq_routing_entry__bindgen_ty_1};
+use kvm_bindings::{KVM_IRQ_ROUTING_IRQCHIP, KVMIO, kvm_irq_routing_irqchip};
+use kvm_bindings::{KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, kvm_userspace_memory_region};
+use kvm_ioctls::{VcpuFd, VmFd};
+use vm_memory::{GuestMemoryRegion, GuestRegionMmap};
+use vmm_sys_util::ioctl::ioctl_with_ref;
+use vmm_sys_util::ioctl_iow_nr;
+
+ioctl_iow_nr!(KVM_SET_DEVICE_ATTR, KVMIO, 0xe1, kvm_device_attr);
+ioctl_iow_nr!(KVM_GET_DEVICE_ATTR, KVMIO, 0xe2, kvm_device_attr);
+
+/// Makes `region` the VM's memory slot `slot`.
+///
+/// # Errors
+/// What KVM says, and `EINVAL` when the region is not in this process's memory.
+pub(crate) fn set_memory_slot(
+    vm: &VmFd,
+    slot: u32,
+    region: &GuestRegionMmap,
+    flags: u32,
+) -> Result<(), kvm_ioctls::Error> {
+    let host = region
+        .get_host_address(vm_memory::MemoryRegionAddress(0))
+        .map_err(|_| kvm_ioctls::Error::new(libc::EINVAL))?;
+    let slot = kvm_userspace_memory_region {
+        slot,
+        flags,
+        guest_phys_addr: vm_memory::Address::raw_value(&region.start_addr()),
+        memory_size: region.len(),
+        userspace_addr: host.addr() as u64,
+    };
+    // SAFETY: the range is one live mapping of exactly this length. `Memory`, which owns the
+    // mapping, is dropped after the VM's last file descriptor (see `Machine`), and a guest that
+    // outlived it would touch only addresses that KVM finds unmapped: KVM keeps no reference
+    // into memory that was unmapped, it takes an MMU notifier call for it.
+    unsafe { vm.set_user_memory_region(slot) }
+}
+
+/// Gives the pages of `region` back to the kernel: they read as zeroes from now on.
+///
+/// # Errors
+/// What `madvise` says.
+pub(crate) fn discard(region: &GuestRegionMmap) -> io::Result<()> {
+    let length = usize::try_from(region.len()).map_err(io::Error::other)?;
+    let host = region
+        .get_host_address(vm_memory::MemoryRegionAddress(0))
+        .map_err(io::Error::other)?;
+    // SAFETY: the range is one live, private, anonymous mapping that belongs to `region`, and
+    // guest memory is only ever accessed by volatile means, so that its content may change.
+    let result = unsafe { libc::madvise(host.cast(), length, libc::MADV_DONTNEED) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// An interrupt route from `gsi` to a pin of one of KVM's interrupt controllers.
+pub(crate) fn irqchip_route(gsi: u32, irqchip: u32, pin: u32) -> kvm_irq_routing_entry {
+    kvm_irq_routing_entry {
+        gsi,
+        type_: KVM_IRQ_ROUTING_IRQCHIP,
+        u: kvm_irq_routing_entry__bindgen_ty_1 {
+            irqchip: kvm_irq_routing_irqchip { irqchip, pin },
+        },
+        ..Default::default()
+    }
+}
+
+/// The address of `value` in a device attribute that is used before `value` goes away.
+fn tsc_offset_attr(value: &mut u64) -> kvm_device_attr {
+    kvm_device_attr {
+        flags: 0,
+        group: KVM_VCPU_TSC_CTRL,
+        attr: u64::from(KVM_VCPU_TSC_OFFSET),
+        addr: std::ptr::from_mut(value).addr() as u64,
+    }
+}
+
+/// What KVM adds to the host's TSC to make this vCPU's.
+///
+/// # Errors
+/// What KVM says; `ENXIO` or `ENOTTY` before Linux 5.16.
+pub(crate) fn tsc_offset(vcpu: &VcpuFd) -> io::Result<u64> {
+    let mut offset = 0;
+    let attr = tsc_offset_attr(&mut offset);
+    // SAFETY: the kernel reads the structure and writes 8 bytes at its `addr`, which is `offset`.
+    let result = unsafe { ioctl_with_ref(vcpu, KVM_GET_DEVICE_ATTR(), &attr) };
+    if result == 0 { Ok(offset) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sets what [`tsc_offset`] reads.
+///
+/// # Errors
+/// What KVM says.
+pub(crate) fn set_tsc_offset(vcpu: &VcpuFd, offset: u64) -> io::Result<()> {
+    let mut offset = offset;
+    let attr = tsc_offset_attr(&mut offset);
+    // SAFETY: the kernel reads the structure and 8 bytes at its `addr`, which is `offset`.
+    let result = unsafe { ioctl_with_ref(vcpu, KVM_SET_DEVICE_ATTR(), &attr) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The host's time-stamp counter.
+pub(crate) fn host_tsc() -> u64 {
+    // SAFETY: every x86_64 processor has RDTSC, and Linux does not forbid it to processes by
+    // default; one that was forbidden it (PR_SET_TSC) gets a signal, not undefined behaviour.
+    unsafe { std::arch::x86_64::_rdtsc() }
+}

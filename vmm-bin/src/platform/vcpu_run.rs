@@ -1,0 +1,149 @@
+//! What a vCPU's exits become: accesses on the bus, requests to the lifecycle, failures.
+//!
+//! | exit | becomes |
+//! |---|---|
+//! | port or MMIO access | an access on the bus |
+//! | shutdown (triple fault) | [`GuestExit::TripleFault`] |
+//! | system event 1, 2, 3 | [`GuestExit::Shutdown`], [`GuestExit::Reset`], [`GuestExit::Crash`] |
+//! | anything else | the vCPU fails, and its owner is told why |
+//!
+//! The rule that must never be broken: a handler posts and returns. It waits for nobody, and a
+//! vCPU whose guest asked for something that ends its life as it was runs no further instruction
+//! until the main loop has answered.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use devices::{Bus, PowerRequest, PowerSink, WakeupReason};
+use vcpu::kvm::{ExitHandler, KvmExit, KvmVcpu};
+use vcpu::{Control, VcpuId};
+
+/// The vCPU of this machine.
+pub(crate) type Vcpu = KvmVcpu<Handler>;
+
+/// `KVM_SYSTEM_EVENT_*`.
+const EVENT_SHUTDOWN: u32 = 1;
+const EVENT_RESET: u32 = 2;
+const EVENT_CRASH: u32 = 3;
+
+/// What a vCPU itself asks of the lifecycle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GuestExit {
+    /// A triple fault: a PC resets.
+    TripleFault,
+    /// The guest powers off.
+    Shutdown,
+    /// The guest resets.
+    Reset,
+    /// The guest has crashed. The vCPU runs on.
+    Crash,
+}
+
+/// Where what happens in the guest goes: devices' requests and vCPUs' exits. Called on vCPU
+/// threads; must not block.
+pub(crate) trait GuestEvents: PowerSink {
+    /// A vCPU asks for something.
+    fn vcpu_exit(&self, cpu: VcpuId, exit: GuestExit);
+}
+
+/// Between the devices and [`GuestEvents`]: counts the requests after which the vCPU that made
+/// them must not run on.
+///
+/// A vCPU compares the count before and after an access. When two vCPUs access devices at the same
+/// time and one resets the machine, both may hold: that is harmless, since the answer to a request
+/// releases all of them.
+pub(crate) struct HoldGate {
+    events: Arc<dyn GuestEvents>,
+    holds: AtomicU64,
+}
+
+impl HoldGate {
+    /// A gate before `events`.
+    pub(crate) fn new(events: Arc<dyn GuestEvents>) -> Self {
+        Self { events, holds: AtomicU64::new(0) }
+    }
+}
+
+impl PowerSink for HoldGate {
+    fn power(&self, request: PowerRequest) {
+        let holds = match request {
+            PowerRequest::Wakeup(_) | PowerRequest::GuestCrashloaded => false,
+            // The guest is done with its present life, or is about to be stopped.
+            _ => true,
+        };
+        if holds {
+            self.holds.fetch_add(1, Ordering::Relaxed);
+        }
+        self.events.power(request);
+    }
+
+    fn enable_wakeup(&self, reason: WakeupReason, enabled: bool) {
+        self.events.enable_wakeup(reason, enabled);
+    }
+}
+
+/// Handles the exits of one vCPU, on its thread.
+pub(crate) struct Handler {
+    id: VcpuId,
+    pio: Arc<Bus>,
+    mmio: Arc<Bus>,
+    gate: Arc<HoldGate>,
+}
+
+impl std::fmt::Debug for Handler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handler").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Handler {
+    /// A handler for the vCPU `id`.
+    pub(crate) fn new(id: VcpuId, pio: Arc<Bus>, mmio: Arc<Bus>, gate: Arc<HoldGate>) -> Self {
+        Self { id, pio, mmio, gate }
+    }
+
+    /// Makes an access, and holds the vCPU if it was its last for now.
+    fn access(&self, access: impl FnOnce(&Self)) -> Control {
+        let before = self.gate.holds.load(Ordering::Relaxed);
+        access(self);
+        if self.gate.holds.load(Ordering::Relaxed) == before {
+            Control::Continue
+        } else {
+            Control::Hold
+        }
+    }
+
+    /// Posts what the vCPU asks for.
+    fn ask(&self, exit: GuestExit) -> Control {
+        self.gate.events.vcpu_exit(self.id, exit);
+        if exit == GuestExit::Crash { Control::Continue } else { Control::Hold }
+    }
+}
+
+impl ExitHandler for Handler {
+    fn exit(&mut self, exit: KvmExit<'_>) -> Control {
+        match exit {
+            KvmExit::IoIn { port, size, data } => self.access(|this| {
+                for element in data.chunks_mut(usize::from(size).max(1)) {
+                    this.pio.read(port.into(), element);
+                }
+            }),
+            KvmExit::IoOut { port, size, data } => self.access(|this| {
+                for element in data.chunks(usize::from(size).max(1)) {
+                    this.pio.write(port.into(), element);
+                }
+            }),
+            KvmExit::MmioRead { address, data } => {
+                self.access(|this| this.mmio.read(address, data))
+            }
+            KvmExit::MmioWrite { address, data } => {
+                self.access(|this| this.mmio.write(address, data))
+            }
+            KvmExit::Shutdown => self.ask(GuestExit::TripleFault),
+            KvmExit::SystemEvent { kind: EVENT_SHUTDOWN, .. } => self.ask(GuestExit::Shutdown),
+            KvmExit::SystemEvent { kind: EVENT_RESET, .. } => self.ask(GuestExit::Reset),
+            KvmExit::SystemEvent { kind: EVENT_CRASH, .. } => self.ask(GuestExit::Crash),
+            other => Control::Failed(other.failure()),
+        }
+    }
+}
