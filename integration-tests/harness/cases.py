@@ -156,10 +156,9 @@ def run_all(cases, ended, begun=lambda name: None, jobs=1, go_on=lambda: True):
 
 def line(result):
     """The line of cargo's harness for one result."""
-    word = result.outcome
-    if word == "ignored":
-        word = f"ignored, {result.text}"
-    return f"test {result.name} ... {word} ({result.seconds:.1f} s)"
+    if result.outcome == "ignored":
+        return f"test {result.name} ... ignored, {result.text}"
+    return f"test {result.name} ... {result.outcome} ({result.seconds:.1f} s)"
 
 
 def summary(results):
