@@ -6,6 +6,8 @@ mod error;
 pub mod events;
 pub mod protocol;
 mod registry;
+#[cfg(feature = "run-state")]
+pub mod run_state;
 mod server;
 mod session;
 

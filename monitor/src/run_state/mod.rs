@@ -1,0 +1,68 @@
+//! QAPI's run-state module on the crate `lifecycle`: the commands that start, stop, reset and end a
+//! VM, those that describe it, and its events. Feature `run-state`.
+//!
+//! ```text
+//!   stop, cont ─────────────▶ Lifecycle: done at once, the event comes first, then the reply
+//!   system_reset, quit, ... ─▶ Requests: latched; the VMM's turn serves them, the reply follows
+//! ```
+//!
+//! The rule that must never be broken: **no command decides anything**. What is allowed in which
+//! state, and the text of a refusal, comes from `lifecycle`'s own checks.
+//!
+//! | command | what it does |
+//! |---|---|
+//! | `query-status`, `query-current-machine` | the run state; whether the machine can be woken |
+//! | `query-name`, `query-uuid`, `query-kvm`, `query-target`, `query-cpus-fast` | what the [`RunStateContext`] says |
+//! | `stop`, `cont` | at once; harmless when there is nothing to do |
+//! | `system_reset`, `system_powerdown`, `system_wakeup`, `quit` | latched for the VMM's turn |
+//! | `set-action`, `watchdog-set-action` | changes the policy |
+//! | `inject-nmi` | at once, through the machine |
+//!
+//! Source: QEMU, `qapi/run-state.json`, `qapi/misc.json`, `qapi/machine.json`.
+
+mod commands;
+mod events;
+mod types;
+
+pub use commands::register;
+pub use types::{CpuInfo, Identity};
+
+use crate::registry::CommandError;
+use lifecycle::{EventSink, Lifecycle, Machine};
+
+/// What the commands need of a VMM.
+pub trait RunStateContext {
+    /// The machine of the lifecycle.
+    type Machine: Machine;
+    /// Where the lifecycle reports; an [`EventSender`](crate::EventSender) is such a sink.
+    type Sink: EventSink;
+
+    /// The lifecycle that the commands drive.
+    fn lifecycle(&self) -> &Lifecycle<Self::Machine, Self::Sink>;
+
+    /// Name, UUID and architecture.
+    fn identity(&self) -> Identity;
+
+    /// The virtual CPUs, in the order of their index.
+    fn cpus(&self) -> Vec<CpuInfo>;
+
+    /// Whether the machine is not initialised yet. Most commands are refused then.
+    fn in_preconfig(&self) -> bool {
+        false
+    }
+
+    /// Whether the guest's memory is being dumped. `stop` and `cont` are refused then.
+    fn dump_in_progress(&self) -> bool {
+        false
+    }
+
+    /// Gets storage ready before `cont`: errors that made it stop are forgotten, images become
+    /// active again.
+    ///
+    /// # Errors
+    ///
+    /// `cont` is refused with this error, and nothing was done.
+    fn prepare_cont(&self) -> Result<(), CommandError> {
+        Ok(())
+    }
+}
