@@ -117,7 +117,7 @@ part_install() {
     }
 }
 
-part_format() { check "format" cargo fmt --all --check; }
+part_format() { check "format" cargo fmt --all --check -- --color never; }
 
 part_lint() {
     check "clippy, all features" cargo clippy -q --locked --workspace --all-targets --all-features -- -D warnings
