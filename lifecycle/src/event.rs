@@ -108,11 +108,8 @@ pub enum Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Terminating(Signal { number, pid: 0 }) => {
-                write!(f, "terminating on signal {number}")
-            }
-            Self::Terminating(Signal { number, pid }) => {
-                write!(f, "terminating on signal {number} from pid {pid}")
+            Self::Terminating(signal) => {
+                f.write_str(&signal.report(signal.sender_name().as_deref()))
             }
             Self::CpusNotResettable => f.write_str("cpus are not resettable, terminating"),
             Self::GuestCrashed(info) => write!(f, "guest crashed: {info}"),

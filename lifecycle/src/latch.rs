@@ -120,6 +120,33 @@ pub struct Signal {
     pub pid: u32,
 }
 
+impl Signal {
+    /// The line for the error log, as QEMU's. `sender` is what the process of the sender is
+    /// called: [`sender_name`](Self::sender_name), or whatever else tells.
+    #[must_use]
+    pub fn report(self, sender: Option<&str>) -> String {
+        match self {
+            Self { number, pid: 0 } => format!("terminating on signal {number}"),
+            Self { number, pid } => {
+                let name = sender.unwrap_or("<unknown process>");
+                format!("terminating on signal {number} from pid {pid} ({name})")
+            }
+        }
+    }
+
+    /// What the sender's process is called: the first word of its command line, from `/proc`.
+    /// `None`: it is unknown, or gone. Reads a file: not for signal handlers.
+    #[must_use]
+    pub fn sender_name(self) -> Option<String> {
+        if self.pid == 0 {
+            return None;
+        }
+        let line = std::fs::read(format!("/proc/{}/cmdline", self.pid)).ok()?;
+        let name = line.split(|byte| *byte == 0).next()?;
+        (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned())
+    }
+}
+
 /// The signal to report. Number 0 is none.
 #[derive(Debug, Default)]
 pub(crate) struct SignalLatch(AtomicU64);

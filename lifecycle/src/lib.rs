@@ -19,7 +19,9 @@ mod policy;
 mod replay;
 mod requests;
 mod saved;
+mod startup;
 mod step;
+mod teardown;
 mod trace;
 
 pub use cause::{ShutdownCause, WakeupReason};
@@ -41,5 +43,9 @@ pub use policy::{
 pub use replay::{Checkpoint, NoReplay, ReplayGate};
 pub use requests::{Posted, PreparedStop, Requests, ResetAdmission, Wake, admit_reset};
 pub use saved::{DecodeError, RequestsState};
+pub use startup::{Started, Startup, StartupFailed, StartupPhase};
 pub use step::{End, Latched, Listeners, Notice, Phase, Situation, Step, Steps};
+pub use teardown::{
+    Deadline, Escalation, Ladder, Rung, StillRunning, Teardown, TeardownFailure, TeardownPhase,
+};
 pub use trace::{Divergence, Happening, Trace, TraceRecord, replay};

@@ -99,7 +99,8 @@ impl RequestsState {
                 .map_or(0, |s| (u64::from(s.pid) << 32) | u64::from(s.number)),
             self.reset.map_or(0, |cause| u64::from(cause.index())),
             self.wakeup.map_or(0, |reason| u64::from(reason.index())),
-            self.vmstop.map_or(0, |state| state as u64 + 1),
+            self.vmstop
+                .map_or(0, |state| (state as u64).saturating_add(1)),
         ];
         let panicked = pack(self.panicked.flatten());
         let crashloaded = pack(self.crashloaded.flatten());
