@@ -366,6 +366,8 @@ impl SaveRestore for Serial {
         self.replace(&mut inner, |state| *state = registers);
         inner.level = causes(&inner.uart.state()) & CAUSE_NONE == 0;
         self.irq.set(inner.level);
+        drop(inner);
+        self.tell_feeder();
         Ok(())
     }
 }

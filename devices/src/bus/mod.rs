@@ -102,8 +102,8 @@ impl Bus {
                 return;
             }
             let (mine, others) = rest.split_at_mut(room.min(rest.len()));
-            for (offset, byte) in (offset..).zip(mine.chunks_mut(1)) {
-                entry.device.read(offset, byte);
+            for (index, byte) in (0_u64..).zip(mine.chunks_mut(1)) {
+                entry.device.read(offset.wrapping_add(index), byte);
             }
             address = self.following(address, mine.len());
             rest = others;
@@ -127,8 +127,8 @@ impl Bus {
                 return;
             }
             let (mine, others) = rest.split_at(room.min(rest.len()));
-            for (offset, byte) in (offset..).zip(mine.chunks(1)) {
-                entry.device.write(offset, byte);
+            for (index, byte) in (0_u64..).zip(mine.chunks(1)) {
+                entry.device.write(offset.wrapping_add(index), byte);
             }
             address = self.following(address, mine.len());
             rest = others;

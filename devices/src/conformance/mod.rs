@@ -39,6 +39,9 @@ pub trait Fixture {
     /// The device.
     type Device: Conforming;
 
+    /// Whether the device has any state. A device without is not asked to show that `disturb` changes something.
+    const HAS_STATE: bool = true;
+
     /// A device as at power-on, with sinks, lines and clocks of its own. Two fresh fixtures behave alike: clocks start at the
     /// same time.
     fn fresh() -> Self;
