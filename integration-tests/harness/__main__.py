@@ -5,7 +5,7 @@ import os
 import pathlib
 import sys
 
-from harness import cases, linux, rig
+from harness import cases, guests, linux, rig
 
 
 def cache():
@@ -55,6 +55,10 @@ def main():
     commands.add_parser("prepare", help="fetch and build what the rig consists of")
     shell = commands.add_parser("shell", help="a shell in a Linux guest in vmm-bin in the rig")
     shell.add_argument("line", nargs="*", help="run this in the rig instead")
+    job = commands.add_parser("job", help="run a command line in the rig")
+    job.add_argument("line", nargs="+")
+    assembled = commands.add_parser("assemble", help="print the path of a small guest's image")
+    assembled.add_argument("name")
     inside = commands.add_parser("inside", help="(in the rig) run the named tests")
     inside.add_argument("names", nargs="*")
     arguments = parser.parse_args()
@@ -75,6 +79,11 @@ def main():
     if arguments.command == "shell":
         default = "./vmm-bin --kernel bzImage --initrd initrd --memory 256 --append console=ttyS0"
         return rig.shell(cache(), " ".join(arguments.line) or default)
+    if arguments.command == "job":
+        return 0 if rig.job(cache(), " ".join(arguments.line), lambda text: print(text, flush=True)) else 1
+    if arguments.command == "assemble":
+        print(guests.assembled(arguments.name))
+        return 0
     rig.inside(arguments.names)
     return 0
 

@@ -139,7 +139,7 @@ class Machine:
             if self.qmp_path:
                 command += ["--qmp", f"unix:{self.qmp_path}"]
         else:
-            machine = {"qemu-microvm": "microvm,rtc=on", "qemu-q35": "q35"}[self.vmm]
+            machine = {"qemu-microvm": "microvm,rtc=on", "qemu-microvm-bare": "microvm", "qemu-q35": "q35"}[self.vmm]
             command, dash = ["qemu-system-x86_64", "-accel", "kvm", "-M", machine, "-nodefaults", "-no-user-config"], "-"
             command += ["-display", "none", "-serial", "stdio", "-cpu", "host,arch-capabilities=off"]
             names = {"memory": "-m", "cpus": "-smp"}

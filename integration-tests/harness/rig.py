@@ -274,6 +274,25 @@ def inside(names, folder="scenarios"):
     )
 
 
+def job(cache, command_line, report=print):
+    """Runs one command line in the rig and passes on what it prints; true when it was run to its end."""
+    kernel = linux.kernel(cache)
+    logs = cache / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    line = f"{environment(0)} {command_line}"
+    for _ in range(MOST_DEATHS):
+        try:
+            for text in Boot(cache, kernel, {"JOB": "command", "COMMAND": line}, logs / "job.log").lines():
+                report(text)
+            return True
+        except Died as death:
+            report(f"note: the rig {death}")
+        except Overrun:
+            report(f"note: the job did not end within {BOOT_DEADLINE} s")
+            break
+    return False
+
+
 def shell(cache, command_line):
     """Boots the rig with its console on this terminal and runs one command line in it."""
     kernel = linux.kernel(cache)
