@@ -22,7 +22,7 @@ mod clock;
 mod cpu;
 mod error;
 mod kvm;
-mod layout;
+pub(crate) mod layout;
 mod machine;
 mod memory;
 mod sys;

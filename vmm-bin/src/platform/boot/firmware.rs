@@ -1,5 +1,7 @@
-//! A flat firmware image: it ends at 4 GiB, where the reset vector is, and its last 64 KiB also
-//! end at 1 MiB, where real-mode code expects them.
+//! A flat firmware image: it ends at 4 GiB, where the reset vector is, and its last 256 KiB also
+//! end at 1 MiB. Real-mode code expects the last 64 KiB there (segment F); SeaBIOS is linked to run
+//! from all of its 128 or 256 KiB (segments C to F) and cannot move them down itself without a PCI
+//! host bridge.
 //!
 //! The high copy is read-only to the guest where KVM can do that. The low one is RAM, as on a PC
 //! with its BIOS shadowed: firmware keeps variables there.
@@ -11,7 +13,7 @@ use crate::platform::layout::{HIGH_RAM, HOLE_END, KVM_IDENTITY_MAP, KVM_RESERVED
 use crate::platform::memory::Memory;
 
 /// What of it is copied below 1 MiB.
-const LOW_COPY: u64 = 0x1_0000;
+const LOW_COPY: u64 = 0x4_0000;
 /// The reset vector's distance from the end.
 const LEAST: u64 = 16;
 /// What lies between KVM's own pages and 4 GiB: 16 MiB.
