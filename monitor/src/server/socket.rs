@@ -111,7 +111,9 @@ impl MonitorSocket {
         self.place.remove(self.identity);
     }
 
-    pub(super) fn listener(&self) -> &UnixListener {
+    /// The socket that listens, for a VMM that serves something else than a monitor on it.
+    #[must_use]
+    pub fn listener(&self) -> &UnixListener {
         &self.listener
     }
 }
