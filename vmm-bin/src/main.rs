@@ -1,5 +1,80 @@
-//! The reference virtual machine monitor on KVM.
+//! The reference virtual machine monitor on KVM: a thin program around the lifecycle crates.
+//!
+//! ```text
+//!   main ── cli            what the user wants
+//!        └─ vmm            one VM from its start to its end
+//!             ├─ platform  KVM, memory, boot images, devices
+//!             ├─ machine   the platform as the lifecycle sees it
+//!             ├─ power     what the guest asks for     ──▶ lifecycle's latches
+//!             ├─ signals   what the host asks for      ──▶ lifecycle's latches
+//!             ├─ qmp       what the monitor asks for   ──▶ lifecycle
+//!             ├─ events    what happens ──▶ monitor's clients and log
+//!             ├─ serial, terminal, pidfile
+//!             └─ main_loop where all of it meets
+//! ```
+//!
+//! The rule that must never be broken: this program holds no policy of its own, and only `main`
+//! ends it.
 
+mod cli;
+mod doorbell;
+mod error;
+mod events;
+mod guest;
+mod machine;
+mod main_loop;
+mod pidfile;
 mod platform;
+mod power;
+mod qmp;
+mod rate;
+mod serial;
+mod signals;
+mod sys;
+mod terminal;
+mod vmm;
 
-fn main() {}
+use std::io::Write;
+use std::process::ExitCode;
+
+use cli::{ExitCodes, Invocation};
+
+/// A command line that cannot be understood.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let config = match cli::parse(std::env::args_os()) {
+        Ok(Invocation::Run(config)) => config,
+        Ok(Invocation::Show(text)) => return show(&text),
+        Err(error) => return fail(&error, USAGE),
+    };
+    let logging = env_logger::Env::default().default_filter_or("info");
+    env_logger::Builder::from_env(logging).format_target(false).init();
+    let exit_codes = config.exit_codes;
+    match vmm::run(*config) {
+        Ok(status) => {
+            let code = match exit_codes {
+                ExitCodes::Qemu => status.code(),
+                ExitCodes::Cause => status.cause_code(),
+            };
+            // The system keeps the low 8 bits, and so does this.
+            ExitCode::from(code.to_le_bytes()[0])
+        }
+        Err(error) => fail(&error, error.exit_code()),
+    }
+}
+
+fn show(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader that has seen enough, such as `head`, is no failure.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
+    // Nobody is left to be told that standard error is closed.
+    let _closed = writeln!(std::io::stderr(), "vmm-bin: {error}");
+    ExitCode::from(code)
+}

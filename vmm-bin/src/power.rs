@@ -3,13 +3,16 @@
 //! A device posts and goes on. Whether its vCPU may go on as well, the lifecycle says; the vCPU's
 //! thread asks [`take_hold`] once it has left the device.
 //!
-//! The rule that must never be broken: nothing is decided here.
+//! The rule that must never be broken: nothing is decided here, and nothing waits.
 
 use std::cell::Cell;
 use std::sync::Arc;
 
 use devices::{PowerRequest, PowerSink, WakeupReason};
 use lifecycle::{Posted, Requests, ShutdownCause};
+use vcpu::VcpuId;
+
+use crate::platform::{GuestEvents, GuestExit};
 
 thread_local! {
     /// What this thread posted last holds its vCPU.
@@ -61,13 +64,29 @@ impl PowerSink for Power {
                 Posted::Continue
             }
         };
-        if posted == Posted::Hold {
-            HOLD.set(true);
-        }
+        obey(posted);
     }
 
     fn enable_wakeup(&self, reason: WakeupReason, enabled: bool) {
         self.requests.enable_wakeup(wakeup_reason(reason), enabled);
+    }
+}
+
+impl GuestEvents for Power {
+    fn vcpu_exit(&self, _cpu: VcpuId, exit: GuestExit) {
+        obey(match exit {
+            GuestExit::TripleFault | GuestExit::Reset => {
+                self.requests.reset(ShutdownCause::GuestReset)
+            }
+            GuestExit::Shutdown => self.requests.shutdown(ShutdownCause::GuestShutdown),
+            GuestExit::Crash => self.requests.guest_panicked(None),
+        });
+    }
+}
+
+fn obey(posted: Posted) {
+    if posted == Posted::Hold {
+        HOLD.set(true);
     }
 }
 

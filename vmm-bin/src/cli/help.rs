@@ -20,5 +20,15 @@ KEYS (--serial stdio, on a terminal)
 ENVIRONMENT
   RUST_LOG       what to log to standard error (default: info)
 
-EXIT CODES
+EXIT CODES            --exit-codes qemu   --exit-codes cause
+  guest powered off          0                   0
+  isa-debug-exit of n     2n+1                2n+1
+  panic=exit-failure         1                   1
+  other panic                0                  88
+  reset, as shutdown         0                  87 (guest), 83 (monitor)
+  monitor's quit             0                  82
+  SIGINT, SIGTERM, SIGHUP    0                  84
+  Ctrl-A x                   0                  85
+  either way: 2 the VM could not be started, 3 it could not go on,
+  128+n a second signal n ended the program before it was done
 ";

@@ -61,6 +61,15 @@ pub(crate) enum SerialTarget {
     Null,
 }
 
+/// What the program's exit code tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ExitCodes {
+    /// What QEMU's does: 0 for every orderly end.
+    Qemu,
+    /// Why the VM ended: each cause has its own.
+    Cause,
+}
+
 /// A VM, as the command line describes it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Config {
@@ -84,6 +93,8 @@ pub(crate) struct Config {
     pub(crate) actions: Actions,
     /// Start at once; otherwise wait for the monitor's `cont`.
     pub(crate) autostart: bool,
+    /// What the exit code tells.
+    pub(crate) exit_codes: ExitCodes,
     /// Where the process number goes.
     pub(crate) pidfile: Option<PathBuf>,
 }
@@ -122,6 +133,7 @@ fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
         qmp: options.qmp.as_deref().map(values::qmp).transpose()?,
         actions,
         autostart: !options.stopped,
+        exit_codes: values::exit_codes(&options.exit_codes)?,
         pidfile: options.pidfile.clone(),
         guest: guest(options)?,
     };
@@ -260,6 +272,7 @@ mod tests {
             (&["--qmp", "tcp:1:2"], &["--qmp tcp:1:2", "unix:PATH"]),
             (&["--qmp", "unix:/tmp/q,server=on,wait=off"], &["--qmp", "path alone"]),
             (&["--debugcon", "stdio"], &["--debugcon stdio", "file:PATH"]),
+            (&["--exit-codes", "9"], &["--exit-codes 9", "qemu or cause"]),
             (&["--uuid", "1-2"], &["--uuid 1-2", "xxxxxxxx-xxxx"]),
             (
                 &["--action", "shutdown=bogus"],

@@ -80,6 +80,9 @@ pub(super) struct Options {
     /// The same as --action shutdown=pause
     #[arg(long, help_heading = "Lifecycle")]
     pub(super) no_shutdown: bool,
+    /// Which exit codes to end with, see below: qemu or cause
+    #[arg(long, value_name = "WHICH", default_value = "qemu", help_heading = "Lifecycle")]
+    pub(super) exit_codes: String,
     /// Write the process number to this file while the VM runs
     #[arg(long, value_name = "FILE", help_heading = "Lifecycle")]
     pub(super) pidfile: Option<PathBuf>,

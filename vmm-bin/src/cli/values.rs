@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::SerialTarget;
+use super::{ExitCodes, SerialTarget};
 use super::error::UsageError;
 
 /// The most vCPUs: local APIC ids have 8 bits, and two of their values are taken.
@@ -72,6 +72,18 @@ pub(super) fn debugcon(text: &str) -> Result<PathBuf, UsageError> {
     match text.split_once(':') {
         Some(("file", path)) => file("--debugcon", text, path),
         _ => Err(UsageError::value("--debugcon", text, "is not known", "use file:PATH")),
+    }
+}
+
+/// `--exit-codes`.
+pub(super) fn exit_codes(text: &str) -> Result<ExitCodes, UsageError> {
+    match text {
+        "qemu" => Ok(ExitCodes::Qemu),
+        "cause" => Ok(ExitCodes::Cause),
+        _ => {
+            let remedy = "use qemu or cause";
+            Err(UsageError::value("--exit-codes", text, "is not known", remedy))
+        }
     }
 }
 

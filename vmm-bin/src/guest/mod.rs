@@ -6,7 +6,14 @@
 
 use crate::sys;
 
-/// The image: it ends at 4 GiB and below 1 MiB, as PC firmware does.
+/// Where the image goes: it ends at 1 MiB.
+pub(crate) const ADDRESS: u32 = 0xf_f000;
+/// The segment that it is entered in.
+pub(crate) const SEGMENT: u16 = 0xf000;
+/// The offset that it is entered at: its first byte.
+pub(crate) const OFFSET: u16 = 0xf000;
+
+/// The image. It could also be started as a PC's firmware, from its last 16 bytes.
 pub(crate) fn image() -> &'static [u8] {
     sys::embedded_guest()
 }

@@ -45,9 +45,9 @@ pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Line {
     /// The guest's output.
-    pub(crate) output: Arc<OutputRing>,
+    output: Arc<OutputRing>,
     /// Rung when output waits, and when the UART has room for input again.
-    pub(crate) bell: Arc<Doorbell>,
+    bell: Arc<Doorbell>,
 }
 
 impl Line {
@@ -59,6 +59,11 @@ impl Line {
         let bell = Arc::new(Doorbell::new()?);
         let output = Arc::new(OutputRing::with_notify(OUTPUT_ROOM, ringer(&bell)));
         Ok(Self { output, bell })
+    }
+
+    /// The end that a device writes into.
+    pub(crate) fn output(&self) -> Arc<OutputRing> {
+        Arc::clone(&self.output)
     }
 
     /// Something that rings the bell.

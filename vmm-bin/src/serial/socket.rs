@@ -6,6 +6,7 @@
 use std::io::{ErrorKind, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ pub(crate) struct SocketBackend {
     drain: Drain,
     listener: UnixListener,
     client: Option<Client>,
-    receiver: Arc<dyn Receiver>,
+    receiver: Rc<dyn Receiver>,
 }
 
 impl SocketBackend {
@@ -47,7 +48,7 @@ impl SocketBackend {
     pub(crate) fn new(
         listener: UnixListener,
         line: &Line,
-        receiver: Arc<dyn Receiver>,
+        receiver: Rc<dyn Receiver>,
     ) -> std::io::Result<Self> {
         listener.set_nonblocking(true)?;
         Ok(Self {

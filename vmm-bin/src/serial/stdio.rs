@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, AsRawFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,13 +43,13 @@ pub(crate) struct StdioBackend {
     stdout: Option<Stream>,
     blocked: bool,
     input: Option<Input>,
-    receiver: Arc<dyn Receiver>,
+    receiver: Rc<dyn Receiver>,
 }
 
 impl StdioBackend {
     /// Connects `line` and `receiver` to the standard streams. With `quit`, escape sequences are
     /// looked for, and it is called for the one that ends the program.
-    pub(crate) fn new(line: &Line, receiver: Arc<dyn Receiver>, quit: Option<KeyAction>) -> Self {
+    pub(crate) fn new(line: &Line, receiver: Rc<dyn Receiver>, quit: Option<KeyAction>) -> Self {
         let input = match Stream::stdin() {
             Ok(stream) => Some(Input {
                 stream,

@@ -1,0 +1,138 @@
+//! What happens to the VM, told twice: to the monitor's clients, and in the log.
+//!
+//! The rule that must never be broken: the guest decides how often this is called, and so nothing
+//! here blocks or grows.
+
+use std::time::Instant;
+
+use lifecycle::{Event, EventSink, Report};
+use log::{debug, error, info, warn};
+use runstate::RunState;
+
+use crate::rate::RateLimit;
+
+/// Where events for the monitor's clients go.
+pub(crate) type Emit = Box<dyn Fn(&Event)>;
+
+/// Tells the clients and the log.
+pub(crate) struct Announcer {
+    emit: Option<Emit>,
+    events: RateLimit,
+    reports: RateLimit,
+}
+
+impl Announcer {
+    /// Tells the log, and if there are clients, `emit`.
+    pub(crate) fn new(emit: Option<Emit>) -> Self {
+        let now = Instant::now();
+        Self { emit, events: RateLimit::new(now), reports: RateLimit::new(now) }
+    }
+}
+
+impl std::fmt::Debug for Announcer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Announcer").finish_non_exhaustive()
+    }
+}
+
+/// The log line for an event: QAPI's name, and what that means.
+pub(crate) fn line(event: &Event) -> String {
+    let meaning = match event {
+        Event::Stop => String::from("the VM is stopped"),
+        Event::Resume => String::from("the VM runs"),
+        Event::Suspend => String::from("the guest sleeps"),
+        Event::SuspendDisk => String::from("the guest has saved itself to disk"),
+        Event::Wakeup => String::from("the guest is awake"),
+        Event::Powerdown => String::from("the power button is pressed"),
+        Event::Reset { reason, .. } => format!("the machine is reset, cause: {reason}"),
+        Event::Shutdown { reason, .. } => format!("the machine is shut down, cause: {reason}"),
+        Event::Watchdog { action } => format!("the watchdog expired, action: {action}"),
+        Event::GuestPanicked { action, .. } => format!("the guest panicked, action: {action}"),
+        Event::GuestCrashloaded { .. } => String::from("the guest runs its crash kernel"),
+        _ => return String::from(event.name()),
+    };
+    format!("{}: {meaning}", event.name())
+}
+
+impl EventSink for Announcer {
+    fn event(&self, event: &Event) {
+        if let Some(held_back) = self.events.admit(Instant::now()) {
+            if held_back > 0 {
+                info!("{held_back} events were not logged, there were too many at once");
+            }
+            info!("{}", line(event));
+        }
+        if let Some(emit) = &self.emit {
+            emit(event);
+        }
+    }
+
+    fn report(&self, report: &Report) {
+        let Some(held_back) = self.reports.admit(Instant::now()) else { return };
+        if held_back > 0 {
+            warn!("{held_back} reports were not logged, there were too many at once");
+        }
+        match report {
+            Report::Terminating(signal) => {
+                info!("{report}{}", command_of(signal.pid));
+            }
+            Report::Dropped { .. } => debug!("{report}"),
+            Report::Failed(_) => error!("{report}"),
+            _ => warn!("{report}"),
+        }
+    }
+
+    fn state_changed(&self, from: RunState, to: RunState) {
+        debug!("run state: {from} -> {to}");
+    }
+}
+
+/// The name of a process in parentheses, if it is known.
+fn command_of(pid: u32) -> String {
+    if pid == 0 {
+        return String::new();
+    }
+    let command = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let command = String::from_utf8_lossy(&command);
+    match command.trim_end() {
+        "" => String::from(" (<unknown process>)"),
+        // The name is the sender's own choice.
+        name => format!(" ({})", name.escape_debug()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use lifecycle::ShutdownCause;
+
+    use super::*;
+
+    #[test]
+    fn every_line_names_its_event_and_its_cause() {
+        let reset = Event::Reset { guest: true, reason: ShutdownCause::GuestReset };
+        assert_eq!(line(&reset), "RESET: the machine is reset, cause: guest-reset");
+        assert_eq!(line(&Event::Stop), "STOP: the VM is stopped");
+    }
+
+    #[test]
+    fn clients_hear_every_event_of_a_storm() {
+        let heard = Rc::new(RefCell::new(0));
+        let count = Rc::clone(&heard);
+        let announcer = Announcer::new(Some(Box::new(move |_| *count.borrow_mut() += 1)));
+        for _ in 0..1000 {
+            announcer.event(&Event::Stop);
+        }
+        assert_eq!(*heard.borrow(), 1000);
+    }
+
+    #[test]
+    fn a_sender_is_named() {
+        let name = command_of(std::process::id());
+        assert!(name.starts_with(" (") && name.ends_with(')'), "{name}");
+        assert_eq!(command_of(0), "");
+        assert_eq!(command_of(u32::MAX), " (<unknown process>)");
+    }
+}

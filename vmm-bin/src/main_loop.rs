@@ -1,0 +1,146 @@
+//! The main loop: one thread that owns the VM's lifecycle and sleeps until somebody wants
+//! something.
+//!
+//! ```text
+//!   ┌─▶ event manager   serial line, monitor sockets, bells (device timers, posted requests)
+//!   │   devices         what is due by now
+//!   │   monitor         one command of each client
+//!   │   lifecycle       what the commands, the guest and the signals have latched
+//!   │   monitor         events, then replies
+//!   └── unless the lifecycle says that the process ends
+//! ```
+//!
+//! The rule that must never be broken: only this thread changes the run state, and nothing in a
+//! turn waits for the outside world.
+
+use std::cell::RefCell;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps};
+use lifecycle::{ExitStatus, Lifecycle, Turn};
+use log::error;
+use vmm_sys_util::epoll::EventSet;
+
+use crate::doorbell::Doorbell;
+use crate::events::Announcer;
+use crate::machine::{Vm, until_next_deadline};
+use crate::platform;
+use crate::qmp::Monitor;
+
+/// What the event manager calls.
+pub(crate) type Subscriber = Rc<RefCell<dyn MutEventSubscriber>>;
+
+/// Why the main loop cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The event loop is broken.
+    #[error("the event loop failed: {0}")]
+    Events(#[from] event_manager::Error),
+    /// The lifecycle found itself in a state that cannot be.
+    #[error("the lifecycle failed: {0}")]
+    Lifecycle(runstate::InvalidTransition<runstate::RunState>),
+}
+
+/// The main loop of one VM.
+pub(crate) struct MainLoop {
+    events: EventManager<Subscriber>,
+}
+
+impl std::fmt::Debug for MainLoop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MainLoop").finish_non_exhaustive()
+    }
+}
+
+impl MainLoop {
+    /// A loop that wakes up when `bell` rings.
+    ///
+    /// # Errors
+    /// When the process has no file descriptor left.
+    pub(crate) fn new(bell: Arc<Doorbell>) -> Result<Self, Error> {
+        let mut this = Self { events: EventManager::new_with_capacity(MOST_EVENTS)? };
+        this.add(Rc::new(RefCell::new(Ear(bell))));
+        Ok(this)
+    }
+
+    /// Lets `subscriber` take part.
+    pub(crate) fn add(&mut self, subscriber: Subscriber) {
+        self.events.add_subscriber(subscriber);
+    }
+
+    /// Runs until the lifecycle says how the process ends.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub(crate) fn run(
+        &mut self,
+        lifecycle: &Lifecycle<Vm, Announcer>,
+        machine: &platform::Machine,
+        mut monitor: Option<&mut Monitor>,
+    ) -> Result<ExitStatus, Error> {
+        loop {
+            let running = lifecycle.state().is_running();
+            let sleep = until_next_deadline(machine, running);
+            self.events.run_with_timeout(milliseconds(sleep))?;
+            if until_next_deadline(machine, running).is_some_and(|left| left.is_zero()) {
+                machine.tick();
+            }
+            if let Some(monitor) = &mut monitor {
+                monitor.dispatch();
+            }
+            let turn = lifecycle.dispatch();
+            if let Some(monitor) = &mut monitor {
+                monitor.finish_turn();
+            }
+            match turn {
+                Turn::Continue => {}
+                Turn::Exit(status) => return Ok(status),
+                Turn::Abort(transition) => return Err(Error::Lifecycle(transition)),
+            }
+        }
+    }
+}
+
+/// How many events one look at the event loop may bring.
+const MOST_EVENTS: usize = 32;
+
+/// A timeout for `epoll_wait(2)`: rounded up, so that a deadline has passed when it returns; -1
+/// waits for ever.
+fn milliseconds(sleep: Option<Duration>) -> i32 {
+    let Some(sleep) = sleep else { return -1 };
+    let whole = sleep.as_nanos().div_ceil(1_000_000);
+    i32::try_from(whole).unwrap_or(i32::MAX)
+}
+
+/// Hears a bell and does nothing else: that the loop turns is all that is wanted.
+struct Ear(Arc<Doorbell>);
+
+impl MutEventSubscriber for Ear {
+    fn init(&mut self, ops: &mut EventOps) {
+        if let Err(error) = ops.add(Events::new(&*self.0, EventSet::IN)) {
+            error!("the main loop cannot hear: {error}");
+        }
+    }
+
+    fn process(&mut self, events: Events, _ops: &mut EventOps) {
+        debug_assert_eq!(events.fd(), self.0.as_raw_fd());
+        self.0.silence();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_is_never_slept_past_nor_spun_on() {
+        assert_eq!(milliseconds(None), -1);
+        assert_eq!(milliseconds(Some(Duration::ZERO)), 0);
+        assert_eq!(milliseconds(Some(Duration::from_nanos(1))), 1);
+        assert_eq!(milliseconds(Some(Duration::from_millis(2))), 2);
+        assert_eq!(milliseconds(Some(Duration::MAX)), i32::MAX);
+    }
+}

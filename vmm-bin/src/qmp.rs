@@ -1,0 +1,124 @@
+//! The monitor: QMP on a socket, with the run-state commands bound to this VM's lifecycle.
+//!
+//! The rule that must never be broken: no command decides anything; the lifecycle does.
+
+use std::cell::{OnceCell, RefCell};
+use std::rc::Rc;
+
+use lifecycle::{EventSink, Lifecycle};
+use log::warn;
+use monitor::run_state::{CpuInfo, Identity, RunStateContext, register};
+use monitor::{EventSender, MonitorSocket, Registry, Server, Version};
+
+use crate::events::{Announcer, Emit};
+use crate::machine::{Vm, threads};
+use crate::main_loop::Subscriber;
+use crate::platform;
+
+/// What the commands work on.
+pub(crate) struct Context {
+    lifecycle: Rc<Lifecycle<Vm, Announcer>>,
+    machine: Rc<platform::Machine>,
+    identity: Identity,
+    threads: OnceCell<Vec<(u32, u32)>>,
+}
+
+impl RunStateContext for Context {
+    type Machine = Vm;
+    type Sink = Announcer;
+
+    fn lifecycle(&self) -> &Lifecycle<Vm, Announcer> {
+        &self.lifecycle
+    }
+
+    fn identity(&self) -> Identity {
+        self.identity.clone()
+    }
+
+    fn cpus(&self) -> Vec<CpuInfo> {
+        // A vCPU keeps its thread: they are asked once.
+        let threads = self.threads.get_or_init(|| threads(&self.machine));
+        threads.iter().map(|&(index, thread_id)| CpuInfo { index, thread_id }).collect()
+    }
+}
+
+/// The server, before there is a VM to command.
+pub(crate) struct Listening {
+    server: Rc<RefCell<Server<Context>>>,
+    events: EventSender,
+}
+
+impl Listening {
+    /// Serves clients of `socket`.
+    ///
+    /// # Errors
+    /// When the process has no file descriptor left.
+    pub(crate) fn on(socket: MonitorSocket) -> Result<Self, monitor::Error> {
+        let mut registry = Registry::new(version());
+        register(&mut registry);
+        let mut server = Server::new(registry)?;
+        server.listen(socket);
+        let events = server.emitter();
+        Ok(Self { server: Rc::new(RefCell::new(server)), events })
+    }
+
+    /// Where the lifecycle's events go.
+    pub(crate) fn emit(&self) -> Emit {
+        let events = self.events.clone();
+        Box::new(move |event| EventSink::event(&events, event))
+    }
+
+    /// Gives the clients a VM to command.
+    pub(crate) fn command(
+        self,
+        lifecycle: Rc<Lifecycle<Vm, Announcer>>,
+        machine: Rc<platform::Machine>,
+        identity: Identity,
+    ) -> Monitor {
+        let context = Context { lifecycle, machine, identity, threads: OnceCell::new() };
+        Monitor { server: self.server, context }
+    }
+}
+
+/// The server and the VM.
+pub(crate) struct Monitor {
+    server: Rc<RefCell<Server<Context>>>,
+    context: Context,
+}
+
+impl Monitor {
+    /// The part that the event loop calls.
+    pub(crate) fn subscriber(&self) -> Subscriber {
+        Rc::<RefCell<Server<Context>>>::clone(&self.server)
+    }
+
+    /// The server, for the end.
+    pub(crate) fn server(&self) -> Rc<RefCell<Server<Context>>> {
+        Rc::clone(&self.server)
+    }
+
+    /// Executes at most one command of each client.
+    pub(crate) fn dispatch(&mut self) {
+        let mut server = self.server.borrow_mut();
+        server.dispatch(&mut self.context);
+        if let Some(error) = server.take_error() {
+            warn!("monitor: {error}");
+        }
+    }
+
+    /// Sends the events of this turn, and the replies.
+    pub(crate) fn finish_turn(&self) {
+        self.server.borrow_mut().finish_turn();
+    }
+}
+
+/// What greeting and `query-version` say: the version of this program.
+fn version() -> Version {
+    let part = |text: &str| text.parse().unwrap_or(0);
+    Version::new(
+        part(env!("CARGO_PKG_VERSION_MAJOR")),
+        part(env!("CARGO_PKG_VERSION_MINOR")),
+        part(env!("CARGO_PKG_VERSION_PATCH")),
+        "vmm-bin",
+    )
+}

@@ -1,0 +1,364 @@
+//! One VM from its configuration to its end.
+//!
+//! ```text
+//!   start-up                                      tear-down
+//!   signals ─▶ PID file ─▶ sockets ─▶ machine     vCPUs stopped and joined ─▶ monitor flushed
+//!   ─▶ terminal ─▶ guest ─▶ main loop ─ ... ─▶    ─▶ serial line flushed ─▶ terminal, files
+//! ```
+//!
+//! What order that is, the lifecycle's tables of phases say. Whatever fails on the way up is
+//! undone, and whatever happens on the way down, it goes on to its end.
+//!
+//! The rule that must never be broken: nothing is left behind: no socket, no PID file, no raw
+//! terminal, no thread.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use devices::Output;
+use lifecycle::{
+    ExitStatus, Lifecycle, Requests, ShutdownCause, Started, Startup, StartupPhase, Teardown,
+    TeardownFailure, TeardownPhase,
+};
+use log::{info, trace, warn};
+use monitor::MonitorSocket;
+use monitor::run_state::Identity;
+use vcpu::{VcpuEvent, VcpuId};
+
+use crate::cli::{Config, Guest, SerialTarget};
+use crate::doorbell::Doorbell;
+use crate::error::Error;
+use crate::events::Announcer;
+use crate::machine::{Vm, on_vcpu_event, press_power_button};
+use crate::main_loop::{MainLoop, Subscriber};
+use crate::pidfile::PidFile;
+use crate::platform::{self, BootSource, FlatImage, FlatStart};
+use crate::power::Power;
+use crate::qmp::{Listening, Monitor};
+use crate::serial::{
+    Backend, FileBackend, KeyAction, LAST_WORDS, Line, NullBackend, Receiver, SocketBackend, StdioBackend,
+};
+use crate::terminal::{Interrupt, RawMode};
+use crate::{guest, signals};
+
+/// How long each phase of the tear-down may take.
+const TEARDOWN_BOUND: Duration = Duration::from_secs(2);
+
+/// Wakes the main loop when something is posted.
+struct Waker(Arc<Doorbell>);
+
+impl lifecycle::Wake for Waker {
+    fn wake(&self) {
+        self.0.ring();
+    }
+}
+
+/// What others can see of this VM, made before the VM itself.
+#[derive(Default)]
+struct Visible {
+    pidfile: Option<PidFile>,
+    qmp: Option<MonitorSocket>,
+    serial: Option<MonitorSocket>,
+}
+
+/// Runs a VM until its end.
+///
+/// # Errors
+/// When it cannot be started, or the main loop breaks; nothing is left behind.
+pub(crate) fn run(config: Config) -> Result<ExitStatus, Error> {
+    let bell = Arc::new(Doorbell::new().map_err(Error::Descriptors)?);
+    let requests = Arc::new(Requests::new(Arc::new(Waker(Arc::clone(&bell)))));
+    set_actions(&requests, &config);
+    let config = Rc::new(config);
+    let visible = Rc::new(RefCell::new(Visible::default()));
+    let started = start_up(&config, &visible, &requests)?;
+    let ended = run_visible(&config, &visible, &bell, &requests);
+    started.undo();
+    ended
+}
+
+fn set_actions(requests: &Requests, config: &Config) {
+    let actions = config.actions;
+    let policy = requests.policy();
+    policy.set_reboot(actions.reboot);
+    policy.set_shutdown(actions.shutdown);
+    policy.set_panic(actions.panic);
+    policy.set_watchdog(actions.watchdog);
+}
+
+/// Brings up what comes before the machine.
+fn start_up(
+    config: &Rc<Config>,
+    visible: &Rc<RefCell<Visible>>,
+    requests: &Arc<Requests>,
+) -> Result<Started, Error> {
+    let task = |make: fn(&Config, &mut Visible) -> Result<(), Error>| {
+        let (config, visible) = (Rc::clone(config), Rc::clone(visible));
+        move || make(&config, &mut visible.borrow_mut())
+    };
+    let undo = |unmake: fn(&mut Visible)| {
+        let visible = Rc::clone(visible);
+        move || unmake(&mut visible.borrow_mut())
+    };
+    let requests = Arc::clone(requests);
+    Startup::new()
+        .with(
+            StartupPhase::EarlySignals,
+            move || signals::install(&requests).map_err(Error::Signals),
+            || {},
+        )
+        .with(
+            StartupPhase::Sockets,
+            task(|config, visible| {
+                let path = config.pidfile.as_deref();
+                visible.pidfile = path.map(PidFile::create).transpose()?;
+                Ok(())
+            }),
+            undo(|visible| visible.pidfile = None),
+        )
+        .with(
+            StartupPhase::Sockets,
+            task(|config, visible| {
+                let path = config.qmp.as_deref();
+                let bound = path.map(MonitorSocket::bind).transpose();
+                visible.qmp = bound.map_err(|source| Error::Socket { option: "--qmp", source })?;
+                Ok(())
+            }),
+            undo(|visible| visible.qmp = None),
+        )
+        .with(
+            StartupPhase::Sockets,
+            task(|config, visible| {
+                if let SerialTarget::Unix(path) = &config.serial {
+                    let bound = MonitorSocket::bind(path);
+                    let bound =
+                        bound.map_err(|source| Error::Socket { option: "--serial", source })?;
+                    visible.serial = Some(bound);
+                }
+                Ok(())
+            }),
+            undo(|visible| visible.serial = None),
+        )
+        .run(|phase| trace!("start-up: {phase}"))
+        .map_err(|failed| failed.error)
+}
+
+/// Builds the machine, runs it, takes it apart.
+fn run_visible(
+    config: &Config,
+    visible: &RefCell<Visible>,
+    bell: &Arc<Doorbell>,
+    requests: &Arc<Requests>,
+) -> Result<ExitStatus, Error> {
+    let line = Line::new().map_err(Error::Descriptors)?;
+    let debug_line = config.debugcon.as_ref().map(|_| Line::new()).transpose();
+    let debug_line = debug_line.map_err(Error::Descriptors)?;
+    let (machine, pause) = build(config, &line, debug_line.as_ref(), bell, requests)?;
+    let machine = Rc::new(machine);
+    let qmp = visible.borrow_mut().qmp.take().map(Listening::on).transpose();
+    let qmp = qmp.map_err(|source| Error::Socket { option: "--qmp", source })?;
+    let announcer = Announcer::new(qmp.as_ref().map(Listening::emit));
+    let vm = Vm::new(Rc::clone(&machine), pause, line.ringer());
+    let lifecycle = Rc::new(Lifecycle::new(Arc::clone(requests), vm, announcer));
+    let button = Rc::clone(&machine);
+    lifecycle.on_powerdown(move || press_power_button(&button)).detach();
+
+    // From here on the terminal belongs to the guest.
+    let terminal = raw_mode(config).map_err(Error::Terminal)?;
+    let mut ends = Ends::new(MainLoop::new(Arc::clone(bell))?);
+    ends.connect_serial(config, visible, &line, &machine, requests, terminal.is_some())?;
+    if let (Some(path), Some(line)) = (&config.debugcon, &debug_line) {
+        ends.connect_file("--debugcon", path, line)?;
+    }
+    let identity = Identity {
+        name: config.name.clone(),
+        uuid: config.uuid.clone().unwrap_or(Identity::default().uuid),
+        ..Identity::default()
+    };
+    let mut monitor =
+        qmp.map(|qmp| qmp.command(Rc::clone(&lifecycle), Rc::clone(&machine), identity));
+    if let Some(monitor) = &monitor {
+        ends.main_loop.add(monitor.subscriber());
+    }
+    if config.autostart {
+        lifecycle.start().map_err(Error::Start)?;
+    }
+    let ended = ends.main_loop.run(&lifecycle, &machine, monitor.as_mut());
+
+    signals::tearing_down();
+    tear_down(&lifecycle, &machine, monitor.as_ref(), ends.backends);
+    drop(terminal);
+    let status = ended?;
+    info!("the VM has ended: {status}");
+    Ok(status)
+}
+
+fn build(
+    config: &Config,
+    line: &Line,
+    debug_line: Option<&Line>,
+    bell: &Arc<Doorbell>,
+    requests: &Arc<Requests>,
+) -> Result<(platform::Machine, vcpu::PauseGuard<platform::Vcpu>), Error> {
+    let described = platform::Config {
+        kvm: platform::KVM_DEVICE.into(),
+        memory: config.memory,
+        cpus: config.cpus.into(),
+        boot: boot_source(&config.guest),
+    };
+    let rearm = Arc::clone(bell);
+    let outlets = platform::Outlets {
+        serial: line.output(),
+        serial_room: line.ringer(),
+        debugcon: debug_line.map(|line| line.output() as Arc<dyn Output>),
+        rearm: Arc::new(move || rearm.ring()),
+    };
+    let power = Arc::new(Power::new(Arc::clone(requests)));
+    let failed = Arc::clone(requests);
+    let on_event = move |id: VcpuId, event: VcpuEvent| on_vcpu_event(&failed, id, event);
+    Ok(platform::Machine::new(&described, &outlets, power, on_event)?)
+}
+
+fn boot_source(guest: &Guest) -> BootSource {
+    match guest {
+        Guest::Embedded => BootSource::Flat(FlatImage {
+            bytes: guest::image().into(),
+            address: guest::ADDRESS,
+            start: FlatStart::Real { segment: guest::SEGMENT, offset: guest::OFFSET },
+        }),
+        Guest::Kernel { image, initrd, append } => BootSource::Kernel {
+            kernel: image.clone(),
+            initrd: initrd.clone(),
+            command_line: append.clone(),
+        },
+        Guest::Firmware(path) => BootSource::Firmware(path.clone()),
+    }
+}
+
+/// Makes the terminal raw, if the guest's serial line is on one.
+fn raw_mode(config: &Config) -> std::io::Result<Option<RawMode>> {
+    if config.serial != SerialTarget::Stdio {
+        return Ok(None);
+    }
+    RawMode::enter(match config.guest {
+        Guest::Embedded => Interrupt::Host,
+        _ => Interrupt::Guest,
+    })
+}
+
+/// The UART's input.
+struct Uart(Rc<platform::Machine>);
+
+impl Receiver for Uart {
+    fn room(&self) -> usize {
+        self.0.serial().input_room()
+    }
+
+    fn receive(&self, bytes: &[u8]) -> usize {
+        self.0.serial().input(bytes)
+    }
+}
+
+/// The far ends of the guest's lines, and the loop that serves them.
+struct Ends {
+    main_loop: MainLoop,
+    backends: Vec<Rc<RefCell<dyn Backend>>>,
+}
+
+impl Ends {
+    fn new(main_loop: MainLoop) -> Self {
+        Self { main_loop, backends: Vec::new() }
+    }
+
+    fn connect(&mut self, backend: impl Backend + 'static) {
+        let backend: Rc<RefCell<_>> = Rc::new(RefCell::new(backend));
+        let subscriber: Subscriber = backend.clone();
+        self.main_loop.add(subscriber);
+        self.backends.push(backend);
+    }
+
+    fn connect_file(
+        &mut self,
+        option: &'static str,
+        path: &Path,
+        line: &Line,
+    ) -> Result<(), Error> {
+        let opened = FileBackend::open(path, line);
+        let path = path.to_owned();
+        self.connect(opened.map_err(|source| Error::OutputFile { option, path, source })?);
+        Ok(())
+    }
+
+    fn connect_serial(
+        &mut self,
+        config: &Config,
+        visible: &RefCell<Visible>,
+        line: &Line,
+        machine: &Rc<platform::Machine>,
+        requests: &Arc<Requests>,
+        on_terminal: bool,
+    ) -> Result<(), Error> {
+        let uart = || Rc::new(Uart(Rc::clone(machine)));
+        match &config.serial {
+            SerialTarget::Stdio => {
+                let requests = Arc::clone(requests);
+                let quit: KeyAction = Box::new(move || {
+                    requests.post_poweroff(ShutdownCause::HostUi);
+                });
+                self.connect(StdioBackend::new(line, uart(), on_terminal.then_some(quit)));
+            }
+            SerialTarget::Unix(_) => {
+                let failed = |source| Error::Listener { option: "--serial", source };
+                let visible = visible.borrow();
+                if let Some(socket) = &visible.serial {
+                    let listener = socket.listener().try_clone().map_err(failed)?;
+                    self.connect(SocketBackend::new(listener, line, uart()).map_err(failed)?);
+                }
+            }
+            SerialTarget::File(path) => self.connect_file("--serial", path, line)?,
+            SerialTarget::Null => self.connect(NullBackend::new(line)),
+        }
+        Ok(())
+    }
+}
+
+/// Takes the VM apart. What fails is logged, and the rest goes on.
+fn tear_down(
+    lifecycle: &Lifecycle<Vm, Announcer>,
+    machine: &Rc<platform::Machine>,
+    monitor: Option<&Monitor>,
+    backends: Vec<Rc<RefCell<dyn Backend>>>,
+) {
+    let machine = Rc::clone(machine);
+    let mut tear_down = Teardown::<String>::new().with(TeardownPhase::StopMachine, move |bound| {
+        let deadline = Instant::now().checked_add(bound.remaining());
+        machine.vcpus().shutdown(deadline).map_err(|error| error.to_string())
+    });
+    if let Some(monitor) = monitor {
+        let server = monitor.server();
+        tear_down = tear_down.with(TeardownPhase::Monitor, move |bound| {
+            match server.borrow_mut().close(bound.remaining()) {
+                0 => Ok(()),
+                unread => Err(format!("{unread} clients have not read everything")),
+            }
+        });
+    }
+    for backend in backends {
+        tear_down = tear_down.with(TeardownPhase::Chardevs, move |bound| {
+            backend.borrow_mut().finish(bound.remaining().min(LAST_WORDS));
+            Ok(())
+        });
+    }
+    let enter = |phase| trace!("tear-down: {phase}");
+    for failure in tear_down.run(lifecycle, TEARDOWN_BOUND, enter) {
+        match failure {
+            TeardownFailure::Machine(error) => warn!("tear-down: {error}"),
+            TeardownFailure::Task(phase, text) => warn!("tear-down: {phase}: {text}"),
+            _ => {}
+        }
+    }
+    lifecycle.run_exit_notifiers();
+}
