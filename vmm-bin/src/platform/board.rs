@@ -19,6 +19,7 @@
 use std::sync::Arc;
 
 use devices::acpi_pm::{self, AcpiPm, SleepTypes};
+use devices::cmos_rtc::{self, CmosRtc};
 use devices::debug_exit::{self, DebugExit};
 use devices::debugcon::{self, DebugCon};
 use devices::i8042::{self, I8042};
@@ -27,13 +28,13 @@ use devices::pvpanic::{self, PvPanic};
 use devices::reset_control::{self, Chipset, ResetControl};
 use devices::serial::{self, Serial};
 use devices::{
-    Bus, BusBuilder, BusDevice, Mapping, ResetTree, ResetType, Resettable, Timed,
+    Bus, BusBuilder, BusDevice, Clock, HostClock, Mapping, ResetTree, ResetType, Resettable, Timed,
 };
 
 use super::clock::VirtualClock;
 use super::error::Error;
 use super::kvm::Vm;
-use super::layout::{COM1_IRQ, SCI_IRQ};
+use super::layout::{COM1_IRQ, HOLE_START, RTC_IRQ, SCI_IRQ};
 use super::machine::Outlets;
 use super::vcpu_run::HoldGate;
 
@@ -44,12 +45,33 @@ pub(crate) struct Board {
     resets: ResetTree,
     serial: Arc<Serial>,
     acpi_pm: Arc<AcpiPm>,
-    virtual_timers: Vec<Arc<dyn Timed>>,
+    rtc: Arc<CmosRtc>,
+    clock: Arc<VirtualClock>,
 }
 
 impl std::fmt::Debug for Board {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Board").finish_non_exhaustive()
+    }
+}
+
+/// What firmware finds in CMOS memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    /// Bytes of RAM.
+    pub(crate) memory: u64,
+    /// How many vCPUs.
+    pub(crate) cpus: u32,
+}
+
+/// Where SeaBIOS looks for the number of processors beside the first.
+const CMOS_OTHER_CPUS: u8 = 0x5f;
+
+/// What CMOS memory tells firmware of RAM.
+fn cmos_memory(ram: u64) -> cmos_rtc::Memory {
+    cmos_rtc::Memory {
+        below_4g: ram.min(HOLE_START),
+        above_4g: ram.saturating_sub(HOLE_START),
     }
 }
 
@@ -74,12 +96,13 @@ impl Assembly {
 }
 
 impl Board {
-    /// The devices as at power-on.
+    /// The devices of a machine of this shape, as at power-on.
     ///
     /// # Errors
     /// When they do not fit together, which a test of this module excludes.
     pub(crate) fn new(
         vm: &Vm,
+        shape: Shape,
         clock: &Arc<VirtualClock>,
         power: &Arc<HoldGate>,
         wiring: &Outlets,
@@ -105,6 +128,19 @@ impl Board {
         );
         let acpi_pm = Arc::new(acpi_pm.map_err(Error::Board)?);
         assembly.add("acpi-pm", &acpi_pm::PORTS, &acpi_pm)?;
+        let rtc = CmosRtc::new(
+            cmos_memory(shape.memory),
+            cmos_rtc::Wiring {
+                irq: line(RTC_IRQ),
+                power: power(),
+                clock: Arc::new(HostClock),
+                rearm: Arc::clone(&wiring.rearm),
+            },
+        );
+        let others = u8::try_from(shape.cpus.saturating_sub(1)).unwrap_or(u8::MAX);
+        rtc.set_byte(CMOS_OTHER_CPUS, others).map_err(Error::Board)?;
+        let rtc = Arc::new(rtc);
+        assembly.add("cmos-rtc", &cmos_rtc::PORTS, &rtc)?;
         let i8042 = Arc::new(I8042::new(line(1), line(12), power()));
         assembly.add("i8042", &i8042::PORTS, &i8042)?;
         assembly.add("port92", &port92::PORTS, &Arc::new(Port92::new(power())))?;
@@ -121,7 +157,8 @@ impl Board {
             pio: Arc::new(assembly.pio.build()),
             mmio: Arc::new(BusBuilder::mmio().build()),
             resets: assembly.resets,
-            virtual_timers: vec![Arc::<AcpiPm>::clone(&acpi_pm)],
+            clock: Arc::clone(clock),
+            rtc,
             serial,
             acpi_pm,
         })
@@ -155,15 +192,19 @@ impl Board {
         self.resets.reset(self.resets.root(), kind).map_err(Error::Board)
     }
 
-    /// When [`tick`](Self::tick) is due next, in nanoseconds of the virtual clock.
+    /// When [`tick`](Self::tick) is due next, in nanoseconds of the virtual clock. The real-time
+    /// clock follows the host's: its deadlines are converted.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
-        self.virtual_timers.iter().filter_map(|timer| timer.next_deadline()).min()
+        let alarm = self.rtc.next_deadline().map(|wall| {
+            let left = wall.saturating_sub(HostClock.now_ns());
+            self.clock.now_ns().saturating_add(left)
+        });
+        [self.acpi_pm.next_deadline(), alarm].into_iter().flatten().min()
     }
 
     /// Lets the devices do what is due.
     pub(crate) fn tick(&self) {
-        for timer in &self.virtual_timers {
-            timer.tick();
-        }
+        self.acpi_pm.tick();
+        self.rtc.tick();
     }
 }

@@ -23,7 +23,7 @@ use kvm_bindings::{
 use vcpu::{PauseGuard, VcpuEvents, VcpuId, VcpuRun, VcpuSet};
 
 use super::acpi::Tables;
-use super::board::Board;
+use super::board::{Board, Shape};
 use super::boot::{BootSource, Images};
 use super::clock::{KvmClock, VirtualClock, resume_vcpu};
 use super::cpu::{self, BootState};
@@ -107,7 +107,8 @@ impl Machine {
         memory.attach(&vm)?;
         let clock = Arc::new(VirtualClock::stopped());
         let gate = Arc::new(HoldGate::new(events));
-        let board = Board::new(&vm, &clock, &gate, outlets)?;
+        let shape = Shape { memory: memory.size(), cpus: config.cpus };
+        let board = Board::new(&vm, shape, &clock, &gate, outlets)?;
         board.reset(ResetType::Cold)?;
 
         let (vcpus, guard) = VcpuSet::new_paused(vcpu_events);
