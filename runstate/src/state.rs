@@ -48,6 +48,12 @@ impl<S> UnknownState<S> {
     pub(crate) const NEW: Self = Self(PhantomData);
 }
 
+impl<S> Default for UnknownState<S> {
+    fn default() -> Self {
+        Self::NEW
+    }
+}
+
 impl<S: State> fmt::Debug for UnknownState<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("UnknownState")
