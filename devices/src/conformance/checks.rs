@@ -7,7 +7,7 @@ use super::{Failure, Fixture, differs};
 use crate::{BusDevice, Pausable, ResetType, Resettable, SaveRestore};
 
 /// How many accesses the hostile guest makes.
-const HOSTILE_ACCESSES: u32 = 200_000;
+const HOSTILE_ACCESSES: u32 = 50_000;
 
 /// A cold reset makes a disturbed device equal to a fresh one; so does a second one; and the other types of reset
 /// complete.

@@ -6,7 +6,7 @@
 //! | [`reset_while_paused`] | a reset of a paused device completes, and is as good |
 //! | [`save_restore_round_trips`] | a saved state makes a fresh device the same, in state and in what the guest reads |
 //! | [`pause_keeps_work`] | work that was begun before a pause ends after it as it would have without |
-//! | [`hostile_access_is_harmless`] | 200,000 random accesses, in and far out of the window, never panic, and a reset still heals |
+//! | [`hostile_access_is_harmless`] | 50,000 random accesses, in and far out of the window, never panic, and a reset still heals |
 //!
 //! Implement [`Fixture`] for a device in its wiring, then:
 //!

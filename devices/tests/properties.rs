@@ -1,0 +1,40 @@
+//! Random guests against a model of the devices, and random trees against a model of reset.
+
+#![cfg(all(
+    feature = "acpi-pm",
+    feature = "cmos-rtc",
+    feature = "debug-exit",
+    feature = "debugcon",
+    feature = "i8042",
+    feature = "port92",
+    feature = "pvpanic",
+    feature = "reset-control",
+    feature = "serial"
+))]
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+mod models;
+mod reset_model;
+
+use proptest::prelude::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn devices_do_what_the_model_says(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
+        models::run(&bytes);
+    }
+
+    #[test]
+    fn resets_do_what_the_model_says(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        reset_model::run(&bytes);
+    }
+}
