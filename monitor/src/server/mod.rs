@@ -301,7 +301,12 @@ impl<C> Server<C> {
     }
 
     fn set_timer(&mut self) {
-        let next = self.hub.expire();
+        let next = self
+            .hub
+            .expire()
+            .into_iter()
+            .chain(self.next_eviction())
+            .min();
         if next == self.timer_set_for {
             return;
         }
@@ -314,7 +319,7 @@ impl<C> Server<C> {
             None => self.timer.clear(),
         };
         if let Err(error) = set {
-            self.fail("the rate limits' timer", io::Error::from(error));
+            self.fail("setting the timer", io::Error::from(error));
         }
     }
 
@@ -342,7 +347,10 @@ impl<C> Server<C> {
                 };
                 if full {
                     // Whoever waits stays in the backlog, unless somebody holds a place idly.
-                    self.evict();
+                    listener.knocked = listener.socket.has_knock();
+                    if listener.knocked {
+                        self.evict();
+                    }
                     break;
                 }
                 match listener.socket.listener().accept() {
@@ -362,17 +370,32 @@ impl<C> Server<C> {
         }
     }
 
-    /// Ends the connection that has gone without negotiation for longest, if that is too long.
-    fn evict(&mut self) {
-        let patience = self.limits.handshake;
-        let waits = |c: &&mut Client| !c.is_negotiated() && c.since.elapsed() > patience;
-        if let Some(client) = self
+    /// When the client that has gone without negotiation for longest has had its time, if another
+    /// one waits for its place.
+    fn next_eviction(&self) -> Option<Instant> {
+        if !self.listeners.iter().any(|listener| listener.knocked) {
+            return None;
+        }
+        let idle = self
             .clients
-            .values_mut()
-            .filter(waits)
-            .min_by_key(|c| c.since)
-        {
-            client.give_up();
+            .values()
+            .filter(|c| !c.is_negotiated() && !c.is_over());
+        idle.map(|c| c.since)
+            .min()?
+            .checked_add(self.limits.handshake)
+    }
+
+    /// Ends that client's connection, if its time is over.
+    fn evict(&mut self) {
+        let now = Instant::now();
+        if self.next_eviction().is_some_and(|end| end <= now) {
+            let idle = self
+                .clients
+                .values_mut()
+                .filter(|c| !c.is_negotiated() && !c.is_over());
+            if let Some(client) = idle.min_by_key(|c| c.since) {
+                client.give_up();
+            }
         }
     }
 
@@ -466,10 +489,10 @@ impl<C> MutEventSubscriber for Server<C> {
 
     fn process(&mut self, events: Events, ops: &mut EventOps) {
         self.serve(events.data(), events.event_set());
-        self.set_timer();
         self.sweep(ops);
         self.accept();
         self.register(ops);
+        self.set_timer();
         self.pump_all();
     }
 }

@@ -4,6 +4,7 @@
 //! A path is taken aside by renaming, looked at, and put back if it is not what it was taken for.
 
 use crate::Error;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{
     AtFlags, FileType, FlockOperation, Mode, RenameFlags, fchmod, flock, renameat_with, statat,
     unlinkat,
@@ -109,6 +110,12 @@ impl MonitorSocket {
     /// Removes the file, if it is still ours: nobody finds the socket any more.
     pub(super) fn unlink(&self) {
         self.place.remove(self.identity);
+    }
+
+    /// Whether somebody waits to be accepted.
+    pub(super) fn has_knock(&self) -> bool {
+        let mut watched = [PollFd::new(&self.listener, PollFlags::IN)];
+        poll(&mut watched, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 
     /// The socket that listens, for a VMM that serves something else than a monitor on it.
