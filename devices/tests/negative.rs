@@ -1,0 +1,385 @@
+//! What must be refused, and how it is said; and what must survive somebody else's fault.
+
+#![allow(
+    clippy::allow_attributes,
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    dead_code,
+    unused_imports,
+    reason = "a test fails by panicking, and each set of features uses another part"
+)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use devices::{
+    BusBuilder, BusDevice, Error, IrqLine, IrqProbe, ManualClock, Mapping, NoIrq, NoNotify, Output,
+    OutputRing, PowerProbe, PowerRequest, PowerSink, ResetTree, ResetType, Resettable, SaveRestore,
+};
+
+struct Nothing;
+
+impl BusDevice for Nothing {
+    fn read(&self, _offset: u64, data: &mut [u8]) {
+        data.fill(0);
+    }
+    fn write(&self, _offset: u64, _data: &[u8]) {}
+}
+
+#[test]
+fn a_bus_says_what_is_wrong_with_a_mapping() {
+    let mut bus = BusBuilder::pio();
+    bus.map("com1", &[Mapping::new(0x3f8, 8)], Arc::new(Nothing))
+        .unwrap();
+    for (mapping, message) in [
+        (
+            Mapping::new(0x60, 0),
+            "new: the range at 0x60 is empty; it must cover at least 1 byte",
+        ),
+        (
+            Mapping::new(0xffff, 2),
+            "new: 2 bytes at 0xffff pass the bus's last address, 0xffff",
+        ),
+        (
+            Mapping::new(u64::MAX, 2),
+            "new: 2 bytes at 0xffffffffffffffff pass the bus's last address, 0xffff",
+        ),
+        (
+            Mapping::new(0x3ff, 2),
+            "new: 0x3ff-0x400 overlaps 0x3f8-0x3ff, which belongs to com1",
+        ),
+    ] {
+        let error = bus.map("new", &[mapping], Arc::new(Nothing)).unwrap_err();
+        assert_eq!(error.to_string(), message);
+    }
+    let mut bus = BusBuilder::mmio();
+    bus.map("top", &[Mapping::new(u64::MAX, 1)], Arc::new(Nothing))
+        .unwrap();
+    bus.map("over", &[Mapping::new(u64::MAX - 1, 3)], Arc::new(Nothing))
+        .unwrap_err();
+}
+
+#[test]
+fn a_reset_tree_says_what_is_wrong() {
+    let tree = ResetTree::new();
+    let bus = tree.add_group(tree.root(), "bus").unwrap();
+    let leaf = tree.add_group(bus, "leaf").unwrap();
+    let messages = [
+        tree.release(bus, ResetType::Cold),
+        tree.change_parent(bus, leaf, ResetType::Cold),
+        tree.remove(tree.root()),
+    ]
+    .map(|result| result.unwrap_err().to_string());
+    assert!(
+        messages[0].contains("bus: is not held in reset"),
+        "{}",
+        messages[0]
+    );
+    assert!(
+        messages[1].contains("bus: cannot be moved below leaf"),
+        "{}",
+        messages[1]
+    );
+    assert!(messages[2].contains("no node"), "{}", messages[2]);
+}
+
+/// A state that is refused leaves the device as it was.
+fn refuse<D: SaveRestore>(device: &D, state: &D::State, says: &str) {
+    let before = device.save();
+    let error = device.restore(state).unwrap_err();
+    assert!(matches!(error, Error::BadState { .. }), "{error:?}");
+    assert!(error.to_string().contains(says), "{error}");
+    assert_eq!(device.save(), before);
+}
+
+#[cfg(feature = "serial")]
+#[test]
+fn serial_refuses_states_that_it_cannot_have() {
+    use devices::serial::{Serial, State};
+    let irq = Arc::new(IrqProbe::new());
+    let port = Serial::new(irq.clone(), Arc::new(OutputRing::new(1)));
+    let good = port.save();
+    let long = State {
+        received: vec![0; 65],
+        line_status: 0x61,
+        ..good.clone()
+    };
+    refuse(&port, &long, "at most 64");
+    refuse(
+        &port,
+        &State {
+            interrupt_enable: 0x10,
+            ..good.clone()
+        },
+        "0 to 15",
+    );
+    refuse(
+        &port,
+        &State {
+            line_status: 0x61,
+            ..good.clone()
+        },
+        "bit 0 set",
+    );
+    refuse(
+        &port,
+        &State {
+            received: vec![1],
+            ..good.clone()
+        },
+        "bit 0 set",
+    );
+    refuse(
+        &port,
+        &State {
+            interrupt_causes: 4,
+            ..good
+        },
+        "imply",
+    );
+    assert_eq!(irq.edges(), 0);
+}
+
+#[cfg(feature = "i8042")]
+#[test]
+fn i8042_refuses_states_that_it_cannot_have() {
+    use devices::i8042::{I8042, State};
+    let power = Arc::new(PowerProbe::new());
+    let device = I8042::new(Arc::new(NoIrq), Arc::new(NoIrq), power);
+    refuse(
+        &device,
+        &State {
+            pending: 0x61,
+            ..device.save()
+        },
+        "0xD1 to 0xD4",
+    );
+}
+
+#[cfg(feature = "reset-control")]
+#[test]
+fn reset_control_refuses_states_that_it_cannot_have() {
+    use devices::reset_control::{Chipset, ResetControl, State};
+    let device = ResetControl::new(Chipset::Piix3, Arc::new(PowerProbe::new()));
+    refuse(&device, &State { value: 0x08 }, "chipset");
+    device.restore(&State { value: 0x02 }).unwrap();
+}
+
+#[cfg(feature = "pvpanic")]
+#[test]
+fn pvpanic_promises_nothing_that_it_does_not_do() {
+    let error = devices::pvpanic::PvPanic::with_events(7, Arc::new(PowerProbe::new())).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "pvpanic: events is 0x7, and must be 0 to 3 (bit 0: panicked, bit 1: crash loaded)"
+    );
+}
+
+#[cfg(feature = "acpi-pm")]
+mod acpi_pm {
+    use super::*;
+    use devices::acpi_pm::{AcpiPm, SleepTypes, State, Wiring};
+
+    fn wiring() -> Wiring {
+        Wiring {
+            sci: Arc::new(NoIrq),
+            power: Arc::new(PowerProbe::new()),
+            clock: Arc::new(ManualClock::new(0)),
+            rearm: Arc::new(NoNotify),
+        }
+    }
+
+    #[test]
+    fn sleep_types_must_fit_and_differ() {
+        for (s5, s3, s4) in [
+            (8, None, None),
+            (0, Some(8), None),
+            (0, Some(1), Some(255)),
+            (1, Some(1), None),
+            (2, None, Some(2)),
+            (0, Some(3), Some(3)),
+        ] {
+            let error = AcpiPm::new(SleepTypes { s5, s3, s4 }, wiring()).unwrap_err();
+            assert!(
+                matches!(
+                    error,
+                    Error::BadConfig {
+                        device: "acpi-pm",
+                        ..
+                    }
+                ),
+                "{error}"
+            );
+        }
+        AcpiPm::new(SleepTypes::S5_ONLY, wiring()).unwrap();
+    }
+
+    #[test]
+    fn refuses_states_that_it_cannot_have() {
+        let device = AcpiPm::new(SleepTypes::QEMU, wiring()).unwrap();
+        refuse(
+            &device,
+            &State {
+                control: 0,
+                ..device.save()
+            },
+            "SCI_EN",
+        );
+        refuse(
+            &device,
+            &State {
+                control: 0x2001,
+                ..device.save()
+            },
+            "SLP_EN",
+        );
+        // Any time will do: the timer is due at the end of time, or long ago.
+        for overflow_at in [0, u64::MAX] {
+            device
+                .restore(&State {
+                    overflow_at,
+                    enable: 1,
+                    ..device.save()
+                })
+                .unwrap();
+            device.write(0, &[1, 0]);
+        }
+    }
+}
+
+#[cfg(feature = "cmos-rtc")]
+mod cmos_rtc {
+    use super::*;
+    use devices::Timed;
+    use devices::cmos_rtc::{CmosRtc, Memory, State, Wiring};
+
+    #[test]
+    fn refuses_states_that_it_cannot_have_and_survives_odd_ones() {
+        let clock = Arc::new(ManualClock::new(0));
+        let wiring = Wiring {
+            irq: Arc::new(NoIrq),
+            power: Arc::new(PowerProbe::new()),
+            clock: clock.clone(),
+            rearm: Arc::new(NoNotify),
+        };
+        let device = CmosRtc::new(Memory::default(), wiring);
+        let good = device.save();
+        refuse(
+            &device,
+            &State {
+                index: 0x80,
+                ..good.clone()
+            },
+            "as `save` returned it",
+        );
+        for offset_ns in [i128::MAX, i128::MIN] {
+            refuse(
+                &device,
+                &State {
+                    offset_ns,
+                    ..good.clone()
+                },
+                "as `save` returned it",
+            );
+        }
+        for (index, value) in [(0x0a, 0xa6), (0x0c, 0x20), (0x0d, 0)] {
+            let mut state = State {
+                cmos: good.cmos,
+                ..good.clone()
+            };
+            state.cmos[0x0b] = 0x72;
+            state.cmos[index] = value;
+            refuse(&device, &state, "as `save` returned it");
+        }
+        // Every extreme that is allowed: no panic at any time, in any mode.
+        let most: i128 = 400_000_000_000 * 1_000_000_000;
+        for offset_ns in [-most, 0, most] {
+            for (seen_ns, now) in [(0, u64::MAX), (u64::MAX, 0), (u64::MAX, u64::MAX)] {
+                clock.set(now);
+                device
+                    .restore(&State {
+                        offset_ns,
+                        seen_ns,
+                        ..good.clone()
+                    })
+                    .unwrap();
+                for b in [0x72, 0x76, 0xf2] {
+                    for index in (0..128).rev() {
+                        device.write(0, &[index, if index == 0x0b { b } else { 0xff }]);
+                        device.read(0, &mut [0; 2]);
+                        device.tick();
+                        let _ = device.next_deadline();
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Breaks, once.
+#[derive(Default)]
+struct Broken(AtomicBool);
+
+impl Broken {
+    fn trip(&self) {
+        let first = !self.0.swap(true, Ordering::SeqCst);
+        assert!(!first, "the VMM's fault");
+    }
+}
+
+impl IrqLine for Broken {
+    fn set(&self, _level: bool) {
+        self.trip();
+    }
+}
+
+impl PowerSink for Broken {
+    fn power(&self, _request: PowerRequest) {
+        self.trip();
+    }
+}
+
+impl Output for Broken {
+    fn write(&self, bytes: &[u8]) -> usize {
+        self.trip();
+        bytes.len()
+    }
+}
+
+fn panics(act: impl FnOnce()) {
+    catch_unwind(AssertUnwindSafe(act)).unwrap_err();
+}
+
+/// A panic in the VMM's own line or sink poisons no lock for the other vCPUs.
+#[cfg(all(feature = "serial", feature = "i8042", feature = "port92"))]
+#[test]
+fn a_panic_in_the_vmm_leaves_the_device_usable() {
+    let broken = || Arc::new(Broken::default());
+    let read = |device: &dyn BusDevice, offset| {
+        let mut data = [0];
+        device.read(offset, &mut data);
+        data[0]
+    };
+
+    let output = Arc::new(OutputRing::new(8));
+    let port = devices::serial::Serial::new(broken(), output.clone());
+    panics(|| port.write(1, &[2]));
+    port.write(0, b"x");
+    assert_eq!((output.len(), read(&port, 1)), (1, 2));
+
+    let port = devices::serial::Serial::new(Arc::new(NoIrq), broken());
+    panics(|| port.write(0, b"x"));
+    port.write(0, b"y");
+    assert_eq!(read(&port, 5), 0x60);
+
+    let keyboard = devices::i8042::I8042::new(broken(), Arc::new(NoIrq), broken());
+    panics(|| keyboard.write(4, &[0xaa]));
+    assert_eq!((read(&keyboard, 4), read(&keyboard, 0)), (0x1d, 0x55));
+    panics(|| keyboard.write(4, &[0xfe]));
+    keyboard.write(4, &[0xfe]);
+
+    let port = devices::port92::Port92::new(broken());
+    panics(|| port.write(0, &[1]));
+    assert_eq!(read(&port, 0), 1);
+}
