@@ -12,6 +12,7 @@ use runstate::{Change, InvalidTransition, RunState};
 use crate::cause::ShutdownCause;
 use crate::compat::Compat;
 use crate::error::Error;
+use crate::latch::ShutdownRequest;
 use crate::panic::{GuestPanicAction, panic_action};
 use crate::policy::{Actions, PanicAction, ShutdownAction};
 use crate::step::{End, Latched, Listeners, Notice, Phase, Situation, Step, Steps};
@@ -303,6 +304,22 @@ pub fn plan_start(now: Situation, vmstop: bool, compat: Compat) -> Result<Steps,
     Ok(steps)
 }
 
+/// Whether the state alone may be changed to this one: for the states of a migration. Under
+/// [`Compat::Current`] not to or from one in which the machine is live, where more than the state
+/// has to change.
+///
+/// # Errors
+///
+/// [`Error::InvalidTransition`], [`Error::BareChange`].
+pub fn admit_set(now: Situation, to: RunState, compat: Compat) -> Result<(), Error> {
+    let from = now.state;
+    compat.table().check(from, to)?;
+    if compat == Compat::Current && from != to && (from.is_live() || to.is_live()) {
+        return Err(Error::BareChange(InvalidTransition { from, to }));
+    }
+    Ok(())
+}
+
 /// Whether a start takes a latched stop. Where it does not, the next turn serves it: nothing
 /// that was asked for is lost.
 #[must_use]
@@ -353,10 +370,14 @@ pub fn walk_turn(
                     Ok(_) => {}
                     Err(error) => return End::Abort(error),
                 },
-                Step::LatchVmStop(state) => latched.vmstop = latched.vmstop.or(Some(state)),
+                // As the latches do it: the first stands, or the last.
+                Step::LatchVmStop(state) => {
+                    let first = latched.vmstop.filter(|_| compat == Compat::Current);
+                    latched.vmstop = first.or(Some(state));
+                }
                 Step::RequestShutdown(cause) => {
-                    let request = crate::latch::ShutdownRequest::new(cause);
-                    latched.shutdown = latched.shutdown.or(Some(request));
+                    let first = latched.shutdown.filter(|_| compat == Compat::Current);
+                    latched.shutdown = first.or(Some(ShutdownRequest::new(cause)));
                 }
                 Step::Exit { failure } => {
                     visit(step);

@@ -34,6 +34,9 @@ pub enum Error {
     InvalidTransition(InvalidTransition<RunState>),
     /// A machine is not stopped by entering this state. Nothing was done.
     NotAStop(RunState),
+    /// A machine is started and stopped; its state alone is not changed to or from one in which
+    /// it is live. Nothing was done.
+    BareChange(InvalidTransition<RunState>),
     /// Only a reset helps a machine in this state.
     ResetRequired,
     /// The source of a migration that is not over.
@@ -59,6 +62,10 @@ impl fmt::Display for Error {
         match self {
             Self::InvalidTransition(error) => error.fmt(f),
             Self::NotAStop(state) => write!(f, "a machine is not stopped by being '{state}'"),
+            Self::BareChange(InvalidTransition { from, to }) => write!(
+                f,
+                "a live machine is started and stopped, not set from '{from}' to '{to}'"
+            ),
             Self::ResetRequired => f.write_str("Resetting the Virtual Machine is required"),
             Self::MigrationNotFinalized => f.write_str("Migration is not finalized yet"),
             Self::NotSuspended => f.write_str("Unable to wake up: guest is not in suspended state"),
@@ -81,7 +88,7 @@ impl fmt::Display for Error {
 impl core::error::Error for Error {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::InvalidTransition(error) => Some(error),
+            Self::InvalidTransition(error) | Self::BareChange(error) => Some(error),
             Self::Pause(error) | Self::Flush(error) | Self::Reset(error) => Some(error),
             _ => None,
         }

@@ -15,7 +15,7 @@ use runstate::{Change, InvalidTransition, RunState, TransitionTable};
 
 use crate::cause::{ShutdownCause, WakeupReason};
 use crate::compat::Compat;
-use crate::decide::{decide, plan_start, plan_stop, start_takes_vmstop};
+use crate::decide::{admit_set, decide, plan_start, plan_stop, start_takes_vmstop};
 use crate::error::Error;
 use crate::event::{Event, EventSink, Report};
 use crate::exit::ExitStatus;
@@ -284,10 +284,14 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
             Operation::Stop { target, announced } => self.stop_machine(now, target, announced),
             Operation::Force(target) if live => self.stop_machine(now, target, true),
             Operation::Force(target) => {
+                self.refused(admit_set(now, target, self.compat))?;
                 self.set(target)?;
                 self.machine.drain_and_flush().map_err(Error::Flush)
             }
-            Operation::Set(target) => self.set(target),
+            Operation::Set(target) => {
+                self.refused(admit_set(now, target, self.compat))?;
+                self.set(target)
+            }
         }
     }
 
@@ -301,7 +305,7 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
         self.perform_all(&steps, now)
     }
 
-    fn refused(&self, plan: Result<Steps, Error>) -> Result<Steps, Error> {
+    fn refused<T>(&self, plan: Result<T, Error>) -> Result<T, Error> {
         if let Err(Error::InvalidTransition(transition)) = &plan {
             self.note(Happening::Refused(*transition));
         }

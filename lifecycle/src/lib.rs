@@ -26,7 +26,9 @@ mod trace;
 
 pub use cause::{ShutdownCause, WakeupReason};
 pub use compat::Compat;
-pub use decide::{TurnPlan, decide, plan_start, plan_stop, start_takes_vmstop, step, walk_turn};
+pub use decide::{
+    TurnPlan, admit_set, decide, plan_start, plan_stop, start_takes_vmstop, step, walk_turn,
+};
 pub use error::{Error, MachineError};
 pub use event::{Event, EventSink, Report};
 pub use exit::ExitStatus;

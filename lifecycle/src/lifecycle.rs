@@ -301,7 +301,7 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidTransition`]; the state is what it was.
+    /// [`Error::InvalidTransition`], [`Error::BareChange`]; the state is what it was.
     pub fn set_state(&self, state: RunState) -> Result<Outcome, Error> {
         self.operate(Operation::Set(state))
     }
@@ -329,26 +329,18 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
             .ok()
             .filter(|state| table.allows(RunState::InMigrate, *state))
             .unwrap_or(RunState::Paused);
-        match source {
-            RunState::Suspended if self.autostart() => {
-                self.set_state(RunState::Suspended)?;
-            }
-            RunState::Suspended => {
-                // By way of suspended: that is remembered.
-                self.set_state(RunState::Suspended)?;
-                if self.compat == Compat::Current {
-                    self.set_state(RunState::Paused)?;
-                }
-            }
-            RunState::Running if self.autostart() => {
+        let sleeps = source == RunState::Suspended && self.compat == Compat::Current;
+        if source.is_running() || sleeps {
+            let mut memory = self.memory.get();
+            memory.was_suspended = sleeps;
+            self.memory.set(memory);
+            if self.autostart() {
                 self.start()?;
-            }
-            RunState::Running => {
+            } else {
                 self.set_state(RunState::Paused)?;
             }
-            other => {
-                self.set_state(other)?;
-            }
+        } else {
+            self.set_state(source)?;
         }
         Ok(source)
     }
