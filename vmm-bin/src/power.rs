@@ -1,29 +1,16 @@
 //! From what a guest asks of a device to what the lifecycle is asked.
 //!
-//! A device posts and goes on. Whether its vCPU may go on as well, the lifecycle says; the vCPU's
-//! thread asks [`take_hold`] once it has left the device.
+//! A device posts and goes on. Whether its vCPU may go on as well, the lifecycle says.
 //!
 //! The rule that must never be broken: nothing is decided here, and nothing waits.
 
-use std::cell::Cell;
 use std::sync::Arc;
 
-use devices::{PowerRequest, PowerSink, WakeupReason};
+use devices::{PowerRequest, WakeupReason};
 use lifecycle::{Posted, Requests, ShutdownCause};
 use vcpu::VcpuId;
 
-use crate::platform::{GuestEvents, GuestExit};
-
-thread_local! {
-    /// What this thread posted last holds its vCPU.
-    static HOLD: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether this thread, a vCPU's, has posted something since it was last asked that its guest must
-/// not outrun: then it enters the guest again only after the next resume.
-pub(crate) fn take_hold() -> bool {
-    HOLD.replace(false)
-}
+use crate::platform::{GuestEvents, GuestExit, Onward};
 
 /// Where the devices of a machine post.
 #[derive(Debug)]
@@ -38,8 +25,8 @@ impl Power {
     }
 }
 
-impl PowerSink for Power {
-    fn power(&self, request: PowerRequest) {
+impl GuestEvents for Power {
+    fn power(&self, request: PowerRequest) -> Onward {
         let requests = &self.requests;
         let posted = match request {
             PowerRequest::Reset => requests.reset(ShutdownCause::GuestReset),
@@ -64,29 +51,28 @@ impl PowerSink for Power {
                 Posted::Continue
             }
         };
-        obey(posted);
+        onward(posted)
     }
 
     fn enable_wakeup(&self, reason: WakeupReason, enabled: bool) {
         self.requests.enable_wakeup(wakeup_reason(reason), enabled);
     }
-}
 
-impl GuestEvents for Power {
-    fn vcpu_exit(&self, _cpu: VcpuId, exit: GuestExit) {
-        obey(match exit {
+    fn vcpu_exit(&self, _cpu: VcpuId, exit: GuestExit) -> Onward {
+        onward(match exit {
             GuestExit::TripleFault | GuestExit::Reset => {
                 self.requests.reset(ShutdownCause::GuestReset)
             }
             GuestExit::Shutdown => self.requests.shutdown(ShutdownCause::GuestShutdown),
             GuestExit::Crash => self.requests.guest_panicked(None),
-        });
+        })
     }
 }
 
-fn obey(posted: Posted) {
-    if posted == Posted::Hold {
-        HOLD.set(true);
+fn onward(posted: Posted) -> Onward {
+    match posted {
+        Posted::Continue => Onward::Run,
+        Posted::Hold => Onward::Hold,
     }
 }
 
@@ -109,32 +95,30 @@ mod tests {
         fn wake(&self) {}
     }
 
-    fn posted(request: PowerRequest) -> (Arc<Requests>, bool) {
+    fn posted(request: PowerRequest) -> (Arc<Requests>, Onward) {
         let requests = Arc::new(Requests::new(Arc::new(NoWake)));
-        take_hold();
-        Power::new(Arc::clone(&requests)).power(request);
-        (requests, take_hold())
+        let onward = Power::new(Arc::clone(&requests)).power(request);
+        (requests, onward)
     }
 
     #[test]
     fn a_reset_is_latched_and_holds_the_vcpu() {
-        let (requests, hold) = posted(PowerRequest::Reset);
+        let (requests, onward) = posted(PowerRequest::Reset);
         assert_eq!(requests.reset_pending(), ShutdownCause::GuestReset);
-        assert!(hold);
-        assert!(!take_hold(), "the answer is given once");
+        assert_eq!(onward, Onward::Hold);
     }
 
     #[test]
     fn a_shutdown_is_latched_and_the_vcpu_runs_on() {
-        let (requests, hold) = posted(PowerRequest::Shutdown { exit_code: Some(7) });
+        let (requests, onward) = posted(PowerRequest::Shutdown { exit_code: Some(7) });
         assert_eq!(requests.shutdown_pending(), ShutdownCause::GuestShutdown);
-        assert!(!hold);
+        assert_eq!(onward, Onward::Run);
     }
 
     #[test]
     fn waking_a_guest_that_is_awake_does_nothing() {
-        let (requests, hold) = posted(PowerRequest::Wakeup(WakeupReason::Rtc));
+        let (requests, onward) = posted(PowerRequest::Wakeup(WakeupReason::Rtc));
         assert_eq!(requests.wakeup_pending(), lifecycle::WakeupReason::None);
-        assert!(!hold);
+        assert_eq!(onward, Onward::Run);
     }
 }

@@ -35,7 +35,7 @@ use crate::events::Announcer;
 use crate::machine::{Vm, on_vcpu_event, press_power_button};
 use crate::main_loop::{MainLoop, Subscriber};
 use crate::pidfile::PidFile;
-use crate::platform::{self, BootSource, FlatImage, FlatStart};
+use crate::platform::{self, BootSource, FlatImage};
 use crate::power::Power;
 use crate::qmp::{Listening, Monitor};
 use crate::serial::{
@@ -227,7 +227,8 @@ fn boot_source(guest: &Guest) -> BootSource {
         Guest::Embedded => BootSource::Flat(FlatImage {
             bytes: guest::image().into(),
             address: guest::ADDRESS,
-            start: FlatStart::Real { segment: guest::SEGMENT, offset: guest::OFFSET },
+            segment: guest::SEGMENT,
+            offset: guest::OFFSET,
         }),
         Guest::Kernel { image, initrd, append } => BootSource::Kernel {
             kernel: image.clone(),

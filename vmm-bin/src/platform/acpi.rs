@@ -11,7 +11,9 @@
 use acpi_tables::aml::{self, Device, EISAName, IO, Name, Package, Path, ResourceTemplate, Scope};
 use acpi_tables::fadt::{FADTBuilder, Flags, PmProfile};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
-use acpi_tables::madt::{EnabledStatus, IoApic, LocalInterruptController, MADT, ProcessorLocalApic};
+use acpi_tables::madt::{
+    EnabledStatus, IoApic, LocalInterruptController, MADT, ProcessorLocalApic,
+};
 use acpi_tables::sdt::Sdt;
 use acpi_tables::{Aml, facs::FACS, rsdp::Rsdp, xsdt::XSDT};
 
@@ -45,8 +47,9 @@ impl Tables {
     /// # Errors
     /// When there are more than ACPI's 8-bit ids can name or the tables find no room.
     pub(crate) fn new(cpus: u32) -> Result<Self, Error> {
-        let cpus = u8::try_from(cpus)
-            .map_err(|_| Error::Acpi { reason: format!("{cpus} processors are too many") })?;
+        let cpus = u8::try_from(cpus).map_err(|_| Error::Acpi {
+            reason: format!("{cpus} processors are too many"),
+        })?;
         let mut layout = Layout::default();
         // The RSDP is first and fixed in size: room for it now, its content at the end.
         layout.place(&[0; 36])?;
@@ -62,7 +65,9 @@ impl Tables {
         for (place, byte) in layout.image.iter_mut().zip(rsdp) {
             *place = byte;
         }
-        Ok(Self { image: layout.image })
+        Ok(Self {
+            image: layout.image,
+        })
     }
 
     /// Where the RSDP is.
@@ -93,7 +98,9 @@ impl Layout {
         let end = address.saturating_add(table.len() as u64);
         let offset = usize::try_from(address.saturating_sub(ACPI)).unwrap_or(usize::MAX);
         if end > ACPI_END {
-            return Err(Error::Acpi { reason: "no room for them below 1 MiB".to_owned() });
+            return Err(Error::Acpi {
+                reason: "no room for them below 1 MiB".to_owned(),
+            });
         }
         self.image.resize(offset, 0);
         self.image.extend_from_slice(table);
@@ -121,7 +128,9 @@ fn io_register(port: u16, width: u8) -> GAS {
 /// The fixed hardware.
 fn fadt(dsdt: u64, facs: u64) -> Result<Vec<u8>, Error> {
     let low = |address: u64| {
-        u32::try_from(address).map_err(|error| Error::Acpi { reason: error.to_string() })
+        u32::try_from(address).map_err(|error| Error::Acpi {
+            reason: error.to_string(),
+        })
     };
     let event = PM_BASE;
     let control = PM_BASE.saturating_add(4);
@@ -202,8 +211,16 @@ fn madt(cpus: u8) -> Vec<u8> {
     sdt.append_slice(&PCAT_COMPAT.to_le_bytes());
     sdt.append_slice(table.get(HEADER.saturating_add(8)..).unwrap_or_default());
     let sci = u8::try_from(SCI_IRQ).unwrap_or(u8::MAX);
-    let timer = SourceOverride { line: 0, gsi: 2, flags: AS_BUS };
-    let sci = SourceOverride { line: sci, gsi: SCI_IRQ, flags: HIGH_LEVEL };
+    let timer = SourceOverride {
+        line: 0,
+        gsi: 2,
+        flags: AS_BUS,
+    };
+    let sci = SourceOverride {
+        line: sci,
+        gsi: SCI_IRQ,
+        flags: HIGH_LEVEL,
+    };
     sdt.append_slice(&timer.bytes());
     sdt.append_slice(&sci.bytes());
     sdt.append_slice(&LOCAL_APIC_NMI);
@@ -221,7 +238,10 @@ fn dsdt(cpus: u8) -> Sdt {
             &Name::new("_HID".into(), &EISAName::new("PNP0501")),
             &Name::new("_UID".into(), &aml::ONE),
             &Name::new("_STA".into(), &0xf_u8),
-            &Name::new("_CRS".into(), &ResourceTemplate::new(vec![&com1_ports, &com1_irq])),
+            &Name::new(
+                "_CRS".into(),
+                &ResourceTemplate::new(vec![&com1_ports, &com1_irq]),
+            ),
         ],
     )
     .to_bytes();
@@ -231,7 +251,10 @@ fn dsdt(cpus: u8) -> Sdt {
         "RTC_".into(),
         vec![
             &Name::new("_HID".into(), &EISAName::new("PNP0B00")),
-            &Name::new("_CRS".into(), &ResourceTemplate::new(vec![&rtc_ports, &rtc_irq])),
+            &Name::new(
+                "_CRS".into(),
+                &ResourceTemplate::new(vec![&rtc_ports, &rtc_irq]),
+            ),
         ],
     )
     .to_bytes();

@@ -87,7 +87,9 @@ impl Assembly {
     where
         D: BusDevice + Resettable + 'static,
     {
-        self.pio.map(name, ports, Arc::<D>::clone(device)).map_err(Error::Board)?;
+        self.pio
+            .map(name, ports, Arc::<D>::clone(device))
+            .map_err(Error::Board)?;
         self.resets
             .add(self.resets.root(), name, Arc::<D>::clone(device))
             .map_err(Error::Board)?;
@@ -107,7 +109,10 @@ impl Board {
         power: &Arc<HoldGate>,
         wiring: &Outlets,
     ) -> Result<Self, Error> {
-        let mut assembly = Assembly { pio: BusBuilder::pio(), resets: ResetTree::new() };
+        let mut assembly = Assembly {
+            pio: BusBuilder::pio(),
+            resets: ResetTree::new(),
+        };
         let line = |gsi| Arc::new(vm.irq_line(gsi));
         let power = || Arc::<HoldGate>::clone(power);
 
@@ -138,7 +143,8 @@ impl Board {
             },
         );
         let others = u8::try_from(shape.cpus.saturating_sub(1)).unwrap_or(u8::MAX);
-        rtc.set_byte(CMOS_OTHER_CPUS, others).map_err(Error::Board)?;
+        rtc.set_byte(CMOS_OTHER_CPUS, others)
+            .map_err(Error::Board)?;
         let rtc = Arc::new(rtc);
         assembly.add("cmos-rtc", &cmos_rtc::PORTS, &rtc)?;
         let i8042 = Arc::new(I8042::new(line(1), line(12), power()));
@@ -189,7 +195,9 @@ impl Board {
     /// # Errors
     /// When the reset tree finds one device resetting another.
     pub(crate) fn reset(&self, kind: ResetType) -> Result<(), Error> {
-        self.resets.reset(self.resets.root(), kind).map_err(Error::Board)
+        self.resets
+            .reset(self.resets.root(), kind)
+            .map_err(Error::Board)
     }
 
     /// When [`tick`](Self::tick) is due next, in nanoseconds of the virtual clock. The real-time
@@ -199,7 +207,10 @@ impl Board {
             let left = wall.saturating_sub(HostClock.now_ns());
             self.clock.now_ns().saturating_add(left)
         });
-        [self.acpi_pm.next_deadline(), alarm].into_iter().flatten().min()
+        [self.acpi_pm.next_deadline(), alarm]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Lets the devices do what is due.

@@ -44,7 +44,11 @@ pub(crate) struct VirtualClock {
 impl VirtualClock {
     /// A clock that reads 0 and stands.
     pub(crate) fn stopped() -> Self {
-        Self { origin: Instant::now(), stood: AtomicU64::new(0), frozen: AtomicU64::new(0) }
+        Self {
+            origin: Instant::now(),
+            stood: AtomicU64::new(0),
+            frozen: AtomicU64::new(0),
+        }
     }
 
     /// Nanoseconds since it was made.
@@ -69,7 +73,8 @@ impl VirtualClock {
         }
         // A reader that still sees it frozen reads the frozen time; one that sees it running
         // (acquire) also sees this.
-        self.stood.store(self.elapsed().saturating_sub(frozen), Ordering::Relaxed);
+        self.stood
+            .store(self.elapsed().saturating_sub(frozen), Ordering::Relaxed);
         self.frozen.store(RUNNING, Ordering::Release);
         true
     }
@@ -78,7 +83,9 @@ impl VirtualClock {
 impl Clock for VirtualClock {
     fn now_ns(&self) -> u64 {
         match self.frozen.load(Ordering::Acquire) {
-            RUNNING => self.elapsed().saturating_sub(self.stood.load(Ordering::Relaxed)),
+            RUNNING => self
+                .elapsed()
+                .saturating_sub(self.stood.load(Ordering::Relaxed)),
             frozen => frozen,
         }
     }
@@ -106,7 +113,10 @@ pub(crate) struct TscLag(u64);
 impl KvmClock {
     /// The clock of `vm`; it runs.
     pub(crate) fn new(vm: &Vm) -> Self {
-        Self { vm: vm.clone(), stopped: Mutex::new(None) }
+        Self {
+            vm: vm.clone(),
+            stopped: Mutex::new(None),
+        }
     }
 
     /// Notes the time. The vCPUs must be paused. Does nothing when it was noted already: what is
@@ -119,8 +129,14 @@ impl KvmClock {
         if stopped.is_none() {
             let vm = self.vm.fd();
             let clock = vm.get_clock().map_err(Error::kvm("read the VM's clock"))?;
-            let pit = vm.get_pit2().map_err(Error::kvm("read the interval timer"))?;
-            *stopped = Some(Stopped { clock, pit, host_tsc: sys::host_tsc() });
+            let pit = vm
+                .get_pit2()
+                .map_err(Error::kvm("read the interval timer"))?;
+            *stopped = Some(Stopped {
+                clock,
+                pit,
+                host_tsc: sys::host_tsc(),
+            });
         }
         Ok(())
     }
@@ -132,18 +148,29 @@ impl KvmClock {
     /// # Errors
     /// What KVM says.
     pub(crate) fn start(&self) -> Result<Option<TscLag>, Error> {
-        let Some(stopped) = self.lock().take() else { return Ok(None) };
+        let Some(stopped) = self.lock().take() else {
+            return Ok(None);
+        };
         let vm = self.vm.fd();
         // KVM_CLOCK_REALTIME would make KVM add the time that passed: no flags.
-        let clock = kvm_clock_data { clock: stopped.clock.clock, ..Default::default() };
-        vm.set_clock(&clock).map_err(Error::kvm("set the VM's clock"))?;
-        vm.set_pit2(&stopped.pit).map_err(Error::kvm("set the interval timer"))?;
-        Ok(Some(TscLag(sys::host_tsc().saturating_sub(stopped.host_tsc))))
+        let clock = kvm_clock_data {
+            clock: stopped.clock.clock,
+            ..Default::default()
+        };
+        vm.set_clock(&clock)
+            .map_err(Error::kvm("set the VM's clock"))?;
+        vm.set_pit2(&stopped.pit)
+            .map_err(Error::kvm("set the interval timer"))?;
+        Ok(Some(TscLag(
+            sys::host_tsc().saturating_sub(stopped.host_tsc),
+        )))
     }
 
     /// A panic elsewhere does not make the noted time wrong.
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Stopped>> {
-        self.stopped.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.stopped
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

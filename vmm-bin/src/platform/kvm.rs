@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use kvm_bindings::{KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE};
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
+use kvm_bindings::{KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
 use super::error::Error;
@@ -54,12 +54,22 @@ impl Host {
     /// One for each way in which a host may lack it.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let owned = path.to_path_buf();
-        let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())
-            .map_err(|_| Error::KvmAbsent { path: owned.clone() })?;
+        let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| {
+            Error::KvmAbsent {
+                path: owned.clone(),
+            }
+        })?;
         let kvm = Kvm::new_with_path(name).map_err(|source| match source.errno() {
-            libc::ENOENT | libc::ENODEV | libc::ENXIO => Error::KvmAbsent { path: owned.clone() },
-            libc::EACCES | libc::EPERM => Error::KvmPermission { path: owned.clone() },
-            _ => Error::KvmOpen { path: owned.clone(), source },
+            libc::ENOENT | libc::ENODEV | libc::ENXIO => Error::KvmAbsent {
+                path: owned.clone(),
+            },
+            libc::EACCES | libc::EPERM => Error::KvmPermission {
+                path: owned.clone(),
+            },
+            _ => Error::KvmOpen {
+                path: owned.clone(),
+                source,
+            },
         })?;
         let found = kvm.get_api_version();
         if found != API_VERSION {
@@ -84,23 +94,30 @@ impl Host {
     /// # Errors
     /// What KVM says.
     pub(crate) fn msrs(&self) -> Result<Vec<u32>, Error> {
-        let list = self.kvm.get_msr_index_list().map_err(Error::kvm("list its MSRs"))?;
+        let list = self
+            .kvm
+            .get_msr_index_list()
+            .map_err(Error::kvm("list its MSRs"))?;
         Ok(list.as_slice().to_vec())
     }
 
     /// The width of a guest-physical address, in bits; 36 when KVM does not say.
     pub(crate) fn address_bits(&self) -> u32 {
         const ADDRESS_SIZES: u32 = 0x8000_0008;
-        let leaf = self.cpuid.as_slice().iter().find(|leaf| leaf.function == ADDRESS_SIZES);
-        match leaf.map(|leaf| leaf.eax & 0xff) {
-            Some(bits @ 32..=52) => bits,
-            _ => 36,
-        }
+        let leaf = self
+            .cpuid
+            .as_slice()
+            .iter()
+            .find(|leaf| leaf.function == ADDRESS_SIZES);
+        let bits = leaf.map(|leaf| leaf.eax & 0xff);
+        bits.filter(|bits| (32..=52).contains(bits)).unwrap_or(36)
     }
 
     /// The most vCPUs that a machine may have here.
     pub(crate) fn most_cpus(&self) -> u32 {
-        u32::try_from(self.kvm.get_max_vcpus()).unwrap_or(MOST_CPUS).min(MOST_CPUS)
+        u32::try_from(self.kvm.get_max_vcpus())
+            .unwrap_or(MOST_CPUS)
+            .min(MOST_CPUS)
     }
 
     /// Makes a VM with its interrupt controllers and timer, and no memory yet.
@@ -112,11 +129,20 @@ impl Host {
         fd.set_identity_map_address(KVM_IDENTITY_MAP)
             .map_err(Error::kvm("place its identity map page"))?;
         let tss = usize::try_from(KVM_TSS).unwrap_or(usize::MAX);
-        fd.set_tss_address(tss).map_err(Error::kvm("place its task state segment"))?;
-        fd.create_irq_chip().map_err(Error::kvm("create the interrupt controllers"))?;
-        let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
-        fd.create_pit2(pit).map_err(Error::kvm("create the interval timer"))?;
-        let vm = Vm { fd: Arc::new(fd), readonly_memory: self.kvm.check_extension(Cap::ReadonlyMem) };
+        fd.set_tss_address(tss)
+            .map_err(Error::kvm("place its task state segment"))?;
+        fd.create_irq_chip()
+            .map_err(Error::kvm("create the interrupt controllers"))?;
+        let pit = kvm_pit_config {
+            flags: KVM_PIT_SPEAKER_DUMMY,
+            ..Default::default()
+        };
+        fd.create_pit2(pit)
+            .map_err(Error::kvm("create the interval timer"))?;
+        let vm = Vm {
+            fd: Arc::new(fd),
+            readonly_memory: self.kvm.check_extension(Cap::ReadonlyMem),
+        };
         vm.route_interrupts()?;
         Ok(vm)
     }
@@ -161,12 +187,17 @@ impl Vm {
     /// # Errors
     /// What KVM says.
     pub(crate) fn create_vcpu(&self, index: u32) -> Result<VcpuFd, Error> {
-        self.fd.create_vcpu(u64::from(index)).map_err(Error::kvm("create a vCPU"))
+        self.fd
+            .create_vcpu(u64::from(index))
+            .map_err(Error::kvm("create a vCPU"))
     }
 
     /// The interrupt line `gsi`: 0 to 15 reach the PIC and the I/O APIC, 16 to 23 the latter only.
     pub(crate) fn irq_line(&self, gsi: u32) -> KvmIrqLine {
-        KvmIrqLine { vm: self.clone(), gsi }
+        KvmIrqLine {
+            vm: self.clone(),
+            gsi,
+        }
     }
 
     /// The wiring of a PC: the timer's line 0 is pin 2 of the I/O APIC, as the interrupt source
@@ -183,9 +214,14 @@ impl Vm {
             sys::irqchip_route(gsi, KVM_IRQCHIP_IOAPIC, if gsi == 0 { 2 } else { gsi })
         });
         let entries: Vec<_> = pic.chain(io_apic).collect();
-        let routing = kvm_bindings::KvmIrqRouting::from_entries(&entries)
-            .map_err(|_| Error::KvmCapability { name: "KVM_CAP_IRQ_ROUTING" })?;
-        self.fd.set_gsi_routing(&routing).map_err(Error::kvm("route the interrupt lines"))
+        let routing = kvm_bindings::KvmIrqRouting::from_entries(&entries).map_err(|_| {
+            Error::KvmCapability {
+                name: "KVM_CAP_IRQ_ROUTING",
+            }
+        })?;
+        self.fd
+            .set_gsi_routing(&routing)
+            .map_err(Error::kvm("route the interrupt lines"))
     }
 }
 
@@ -214,12 +250,19 @@ mod tests {
     fn a_host_without_kvm_is_told_so() {
         let error = Host::open(Path::new("/nonexistent/kvm")).unwrap_err();
         assert!(matches!(error, Error::KvmAbsent { .. }), "{error}");
-        assert!(error.to_string().starts_with("/nonexistent/kvm does not exist"));
+        assert!(
+            error
+                .to_string()
+                .starts_with("/nonexistent/kvm does not exist")
+        );
     }
 
     #[test]
     fn a_device_that_is_not_kvm_is_refused() {
         let error = Host::open(Path::new("/dev/null")).unwrap_err();
-        assert!(matches!(error, Error::KvmVersion { found: -1, .. }), "{error}");
+        assert!(
+            matches!(error, Error::KvmVersion { found: -1, .. }),
+            "{error}"
+        );
     }
 }

@@ -37,8 +37,6 @@ pub(crate) const PVH_MEMORY_MAP: u64 = 0x6200;
 pub(crate) const ZERO_PAGE: u64 = 0x7000;
 /// Page map level 4, then one page-directory-pointer table and four page directories.
 pub(crate) const PAGE_TABLES: u64 = 0x9000;
-/// How many pages the boot page tables take.
-pub(crate) const PAGE_TABLE_PAGES: u64 = 6;
 /// The kernel command line.
 pub(crate) const COMMAND_LINE: u64 = 0x2_0000;
 /// Room for the command line and its NUL.
@@ -91,8 +89,6 @@ pub(crate) const RESET_VALUE: u8 = 0x06;
 pub(crate) const DEBUG_EXIT: u16 = 0x501;
 /// pvpanic.
 pub(crate) const PVPANIC: u16 = 0x505;
-/// The debug console of firmware.
-pub(crate) const DEBUGCON: u16 = 0x402;
 
 #[cfg(test)]
 mod tests {
@@ -106,7 +102,7 @@ mod tests {
             (PVH_MODULE_LIST, 32),
             (PVH_MEMORY_MAP, 24 * 16),
             (ZERO_PAGE, PAGE),
-            (PAGE_TABLES, PAGE_TABLE_PAGES * PAGE),
+            (PAGE_TABLES, 6 * PAGE),
             (COMMAND_LINE, COMMAND_LINE_ROOM),
             (ACPI, ACPI_END - ACPI),
             (HIGH_RAM, HOLE_START - HIGH_RAM),
@@ -117,6 +113,6 @@ mod tests {
         for pair in map.windows(2) {
             assert!(pair[0].0 + pair[0].1 <= pair[1].0, "{pair:x?}");
         }
-        assert!(COMMAND_LINE + COMMAND_LINE_ROOM <= CONVENTIONAL_END);
+        const { assert!(COMMAND_LINE + COMMAND_LINE_ROOM <= CONVENTIONAL_END) };
     }
 }

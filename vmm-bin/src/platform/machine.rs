@@ -10,12 +10,11 @@
 //! same order, so that the second boot is the first one again.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use devices::ResetType;
 use devices::serial::Serial;
-use devices::{Clock, ResetType};
 use kvm_bindings::{
     KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, kvm_irqchip, kvm_pit_state2,
 };
@@ -49,7 +48,6 @@ pub(crate) struct Config {
 pub(crate) struct Machine {
     // In the order in which they go: vCPUs before the VM, the VM before its memory.
     vcpus: VcpuSet<Vcpu>,
-    thread_ids: Vec<Arc<AtomicI32>>,
     board: Board,
     kvm_clock: KvmClock,
     clock: Arc<VirtualClock>,
@@ -62,19 +60,10 @@ pub(crate) struct Machine {
 
 impl std::fmt::Debug for Machine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Machine").field("memory", &self.memory.size()).finish_non_exhaustive()
+        f.debug_struct("Machine")
+            .field("memory", &self.memory.size())
+            .finish_non_exhaustive()
     }
-}
-
-/// What is known of a vCPU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CpuInfo {
-    /// Its number, from 0.
-    pub(crate) index: u32,
-    /// Its local APIC id.
-    pub(crate) apic_id: u32,
-    /// The host's id of its thread; 0 in the moment before the thread has told.
-    pub(crate) thread_id: i32,
 }
 
 impl Machine {
@@ -95,7 +84,10 @@ impl Machine {
         let host = Host::open(&config.kvm)?;
         let most = host.most_cpus();
         if !(1..=most).contains(&config.cpus) {
-            return Err(Error::CpuCount { asked: config.cpus, max: most });
+            return Err(Error::CpuCount {
+                asked: config.cpus,
+                max: most,
+            });
         }
         let tables = Tables::new(config.cpus)?;
         let memory = Memory::new(config.memory, images.firmware_size(), host.address_bits())?;
@@ -107,13 +99,15 @@ impl Machine {
         memory.attach(&vm)?;
         let clock = Arc::new(VirtualClock::stopped());
         let gate = Arc::new(HoldGate::new(events));
-        let shape = Shape { memory: memory.size(), cpus: config.cpus };
+        let shape = Shape {
+            memory: memory.size(),
+            cpus: config.cpus,
+        };
         let board = Board::new(&vm, shape, &clock, &gate, outlets)?;
         board.reset(ResetType::Cold)?;
 
         let (vcpus, guard) = VcpuSet::new_paused(vcpu_events);
         let msrs = cpu::state_msrs(&host.msrs()?);
-        let mut thread_ids = Vec::new();
         for index in 0..config.cpus {
             let id = VcpuId(index);
             let handler = Handler::new(
@@ -123,19 +117,23 @@ impl Machine {
                 Arc::clone(&gate),
             );
             let made = make_vcpu(&host, &vm, index, config.cpus, &msrs, &boot, handler)?;
-            let thread = vcpus.add(id, made)?;
-            let thread_id = Arc::new(AtomicI32::new(0));
-            thread_ids.push(Arc::clone(&thread_id));
-            thread.queue_on(move |_| {
-                thread_id.store(rustix::thread::gettid().as_raw_pid(), Ordering::Relaxed);
-            })?;
+            vcpus.add(id, made)?;
         }
         let kvm_clock = KvmClock::new(&vm);
         kvm_clock.stop()?;
         let chips = Chips::capture(&vm)?;
         let images = Mutex::new(images);
-        let machine =
-            Self { vcpus, thread_ids, board, kvm_clock, clock, chips, vm, tables, images, memory };
+        let machine = Self {
+            vcpus,
+            board,
+            kvm_clock,
+            clock,
+            chips,
+            vm,
+            tables,
+            images,
+            memory,
+        };
         Ok((machine, guard))
     }
 
@@ -154,17 +152,6 @@ impl Machine {
         &self.clock
     }
 
-    /// Bytes of RAM.
-    pub(crate) fn memory_size(&self) -> u64 {
-        self.memory.size()
-    }
-
-    /// What is known of the vCPUs.
-    pub(crate) fn cpus(&self) -> Vec<CpuInfo> {
-        let told = self.thread_ids.iter().map(|id| id.load(Ordering::Relaxed));
-        (0..).zip(told).map(|(index, thread_id)| CpuInfo { index, apic_id: index, thread_id }).collect()
-    }
-
     /// Stops the guest's time. The vCPUs must be paused. Does nothing when it stands.
     ///
     /// # Errors
@@ -181,7 +168,9 @@ impl Machine {
     /// What KVM says; the devices' clock runs all the same.
     pub(crate) fn start_clock(&self) -> Result<(), Error> {
         self.clock.start();
-        let Some(lag) = self.kvm_clock.start()? else { return Ok(()) };
+        let Some(lag) = self.kvm_clock.start()? else {
+            return Ok(());
+        };
         for vcpu in self.vcpus.vcpus().iter() {
             // An exited vCPU has no time; a full queue means that it never gets to run.
             let queued = vcpu.queue_on(move |vcpu: &mut Vcpu| resume_vcpu(vcpu.fd(), lag));
@@ -275,9 +264,11 @@ fn make_vcpu(
 ) -> Result<Vcpu, Error> {
     let failed = |source| Error::Vcpu { index, source };
     let fd = vm.create_vcpu(index)?;
-    let cpuid = cpu::cpuid_for(host.cpuid(), index, count)
-        .ok_or(Error::KvmCapability { name: "KVM_CAP_EXT_CPUID" })?;
-    fd.set_cpuid2(&cpuid).map_err(Error::kvm("set a vCPU's CPUID leaves"))?;
+    let cpuid = cpu::cpuid_for(host.cpuid(), index, count).ok_or(Error::KvmCapability {
+        name: "KVM_CAP_EXT_CPUID",
+    })?;
+    fd.set_cpuid2(&cpuid)
+        .map_err(Error::kvm("set a vCPU's CPUID leaves"))?;
     let mut vcpu = Vcpu::new(fd, vm.fd().run_size(), msrs.to_vec(), handler).map_err(failed)?;
     let mut state = vcpu.save().map_err(failed)?;
     cpu::power_on(&mut state, boot, index == 0);
@@ -295,20 +286,36 @@ struct Chips {
 impl Chips {
     /// Reads them.
     fn capture(vm: &Vm) -> Result<Self, Error> {
-        let mut irqchips = [KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_IRQCHIP_IOAPIC]
-            .map(|chip_id| kvm_irqchip { chip_id, ..Default::default() });
+        let mut irqchips = [
+            KVM_IRQCHIP_PIC_MASTER,
+            KVM_IRQCHIP_PIC_SLAVE,
+            KVM_IRQCHIP_IOAPIC,
+        ]
+        .map(|chip_id| kvm_irqchip {
+            chip_id,
+            ..Default::default()
+        });
         for chip in &mut irqchips {
-            vm.fd().get_irqchip(chip).map_err(Error::kvm("read an interrupt controller"))?;
+            vm.fd()
+                .get_irqchip(chip)
+                .map_err(Error::kvm("read an interrupt controller"))?;
         }
-        let pit = vm.fd().get_pit2().map_err(Error::kvm("read the interval timer"))?;
+        let pit = vm
+            .fd()
+            .get_pit2()
+            .map_err(Error::kvm("read the interval timer"))?;
         Ok(Self { irqchips, pit })
     }
 
     /// Puts them back.
     fn apply(&self, vm: &Vm) -> Result<(), Error> {
         for chip in &self.irqchips {
-            vm.fd().set_irqchip(chip).map_err(Error::kvm("reset an interrupt controller"))?;
+            vm.fd()
+                .set_irqchip(chip)
+                .map_err(Error::kvm("reset an interrupt controller"))?;
         }
-        vm.fd().set_pit2(&self.pit).map_err(Error::kvm("reset the interval timer"))
+        vm.fd()
+            .set_pit2(&self.pit)
+            .map_err(Error::kvm("reset the interval timer"))
     }
 }

@@ -53,7 +53,11 @@ impl Memory {
             .collect::<Result<Vec<_>, Error>>()?;
         let regions =
             GuestMemoryMmap::from_ranges(&sizes).map_err(|error| refused(error.to_string()))?;
-        Ok(Self { regions, ram, firmware })
+        Ok(Self {
+            regions,
+            ram,
+            firmware,
+        })
     }
 
     /// Makes the regions slots of the VM; the firmware's is read-only where KVM can do that.
@@ -63,7 +67,11 @@ impl Memory {
     pub(crate) fn attach(&self, vm: &Vm) -> Result<(), Error> {
         for (slot, region) in (0_u32..).zip(self.regions.iter()) {
             let read_only = self.is_firmware(region) && vm.has_readonly_memory();
-            let flags = if read_only { kvm_bindings::KVM_MEM_READONLY } else { 0 };
+            let flags = if read_only {
+                kvm_bindings::KVM_MEM_READONLY
+            } else {
+                0
+            };
             sys::set_memory_slot(vm.fd(), slot, region, flags)
                 .map_err(Error::kvm("give the VM its memory"))?;
         }
@@ -103,7 +111,10 @@ impl Memory {
     pub(crate) fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Error> {
         self.regions
             .write_slice(bytes, GuestAddress(address))
-            .map_err(|error| Error::MemoryAccess { address, reason: error.to_string() })
+            .map_err(|error| Error::MemoryAccess {
+                address,
+                reason: error.to_string(),
+            })
     }
 
     /// Makes all of it zero, and gives it back to the host.
@@ -132,7 +143,10 @@ fn ranges(ram: u64) -> impl Iterator<Item = Range> {
 /// Whether a machine can have `ram` bytes.
 fn check(ram: u64, bits: u32) -> Result<(), Error> {
     if ram < LEAST {
-        return Err(Error::MemoryTooSmall { asked: ram, least: LEAST });
+        return Err(Error::MemoryTooSmall {
+            asked: ram,
+            least: LEAST,
+        });
     }
     if !ram.is_multiple_of(PAGE) {
         return Err(Error::MemoryUnaligned { asked: ram });
@@ -144,7 +158,11 @@ fn check(ram: u64, bits: u32) -> Result<(), Error> {
         _ => addressable.min(HOLE_START),
     };
     if ram > most {
-        return Err(Error::MemoryTooLarge { asked: ram, most, bits });
+        return Err(Error::MemoryTooLarge {
+            asked: ram,
+            most,
+            bits,
+        });
     }
     Ok(())
 }
@@ -183,7 +201,10 @@ mod tests {
         assert!(memory.write(4 * MIB - 1, &[1, 2]).is_err());
         memory.clear().unwrap();
         let mut bytes = [1; 6];
-        memory.regions().read_slice(&mut bytes, GuestAddress(0x1234)).unwrap();
+        memory
+            .regions()
+            .read_slice(&mut bytes, GuestAddress(0x1234))
+            .unwrap();
         assert_eq!(bytes, [0; 6]);
     }
 }

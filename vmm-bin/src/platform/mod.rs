@@ -28,9 +28,8 @@ mod memory;
 mod sys;
 mod vcpu_run;
 
-pub(crate) use self::boot::{BootSource, FlatImage, FlatStart};
-pub(crate) use self::clock::VirtualClock;
+pub(crate) use self::boot::{BootSource, FlatImage};
 pub(crate) use self::error::Error;
 pub(crate) use self::kvm::DEVICE as KVM_DEVICE;
-pub(crate) use self::machine::{Config, CpuInfo, Machine, Outlets};
-pub(crate) use self::vcpu_run::{GuestEvents, GuestExit, Vcpu};
+pub(crate) use self::machine::{Config, Machine, Outlets};
+pub(crate) use self::vcpu_run::{GuestEvents, GuestExit, Onward, Vcpu};

@@ -3,13 +3,16 @@
 //! The rule that must never be broken: nothing here decides anything; a function checks what its
 //! safety needs, makes one call and hands the result back.
 
-#![expect(unsafe_code, reason = "system interfaces without a safe wrapper are called here alone")]
+#![expect(
+    unsafe_code,
+    reason = "system interfaces without a safe wrapper are called here alone"
+)]
 
 use std::io;
 
-use kvm_bindings::{kvm_device_attr, kvm_irq_routing_entry, kvm_irq_routing_entry__bindgen_ty_1};
 use kvm_bindings::{KVM_IRQ_ROUTING_IRQCHIP, KVMIO, kvm_irq_routing_irqchip};
 use kvm_bindings::{KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, kvm_userspace_memory_region};
+use kvm_bindings::{kvm_device_attr, kvm_irq_routing_entry, kvm_irq_routing_entry__bindgen_ty_1};
 use kvm_ioctls::{VcpuFd, VmFd};
 use vm_memory::{GuestMemoryRegion, GuestRegionMmap};
 use vmm_sys_util::ioctl::ioctl_with_ref;
@@ -57,7 +60,11 @@ pub(crate) fn discard(region: &GuestRegionMmap) -> io::Result<()> {
     // SAFETY: the range is one live, private, anonymous mapping that belongs to `region`, and
     // guest memory is only ever accessed by volatile means, so that its content may change.
     let result = unsafe { libc::madvise(host.cast(), length, libc::MADV_DONTNEED) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// An interrupt route from `gsi` to a pin of one of KVM's interrupt controllers.
@@ -91,7 +98,11 @@ pub(crate) fn tsc_offset(vcpu: &VcpuFd) -> io::Result<u64> {
     let attr = tsc_offset_attr(&mut offset);
     // SAFETY: the kernel reads the structure and writes 8 bytes at its `addr`, which is `offset`.
     let result = unsafe { ioctl_with_ref(vcpu, KVM_GET_DEVICE_ATTR(), &attr) };
-    if result == 0 { Ok(offset) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(offset)
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Sets what [`tsc_offset`] reads.
@@ -103,7 +114,11 @@ pub(crate) fn set_tsc_offset(vcpu: &VcpuFd, offset: u64) -> io::Result<()> {
     let attr = tsc_offset_attr(&mut offset);
     // SAFETY: the kernel reads the structure and 8 bytes at its `addr`, which is `offset`.
     let result = unsafe { ioctl_with_ref(vcpu, KVM_SET_DEVICE_ATTR(), &attr) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// The host's time-stamp counter.

@@ -8,8 +8,7 @@
 //! | anything else | the vCPU fails, and its owner is told why |
 //!
 //! The rule that must never be broken: a handler posts and returns. It waits for nobody, and a
-//! vCPU whose guest asked for something that ends its life as it was runs no further instruction
-//! until the main loop has answered.
+//! vCPU whose request says so runs no further instruction until the main loop has answered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,23 +34,35 @@ pub(crate) enum GuestExit {
     Shutdown,
     /// The guest resets.
     Reset,
-    /// The guest has crashed. The vCPU runs on.
+    /// The guest has crashed.
     Crash,
 }
 
-/// Where what happens in the guest goes: devices' requests and vCPUs' exits. Called on vCPU
-/// threads; must not block.
-pub(crate) trait GuestEvents: PowerSink {
-    /// A vCPU asks for something.
-    fn vcpu_exit(&self, cpu: VcpuId, exit: GuestExit);
+/// Whether the vCPU that made a request runs on before it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Onward {
+    /// It runs on.
+    Run,
+    /// It executes no further instruction until the next resume.
+    Hold,
 }
 
-/// Between the devices and [`GuestEvents`]: counts the requests after which the vCPU that made
-/// them must not run on.
+/// Where what happens in the guest goes: devices' requests and vCPUs' exits. Called on vCPU
+/// threads, and `power` on the main loop's when a timer of a device is due; must not block.
+pub(crate) trait GuestEvents: Send + Sync {
+    /// A device asks for something.
+    fn power(&self, request: PowerRequest) -> Onward;
+    /// A vCPU itself asks for something.
+    fn vcpu_exit(&self, cpu: VcpuId, exit: GuestExit) -> Onward;
+    /// A guest says whether `reason` may wake it.
+    fn enable_wakeup(&self, reason: WakeupReason, enabled: bool);
+}
+
+/// Between the devices and [`GuestEvents`]: counts the requests after which a vCPU must hold.
 ///
-/// A vCPU compares the count before and after an access. When two vCPUs access devices at the same
-/// time and one resets the machine, both may hold: that is harmless, since the answer to a request
-/// releases all of them.
+/// A device cannot tell its caller, so a vCPU compares the count before and after an access. When
+/// two vCPUs access devices at the same time and one resets the machine, both may hold: that is
+/// harmless, since the answer to a request releases all of them.
 pub(crate) struct HoldGate {
     events: Arc<dyn GuestEvents>,
     holds: AtomicU64,
@@ -60,21 +71,18 @@ pub(crate) struct HoldGate {
 impl HoldGate {
     /// A gate before `events`.
     pub(crate) fn new(events: Arc<dyn GuestEvents>) -> Self {
-        Self { events, holds: AtomicU64::new(0) }
+        Self {
+            events,
+            holds: AtomicU64::new(0),
+        }
     }
 }
 
 impl PowerSink for HoldGate {
     fn power(&self, request: PowerRequest) {
-        let holds = match request {
-            PowerRequest::Wakeup(_) | PowerRequest::GuestCrashloaded => false,
-            // The guest is done with its present life, or is about to be stopped.
-            _ => true,
-        };
-        if holds {
+        if self.events.power(request) == Onward::Hold {
             self.holds.fetch_add(1, Ordering::Relaxed);
         }
-        self.events.power(request);
     }
 
     fn enable_wakeup(&self, reason: WakeupReason, enabled: bool) {
@@ -92,14 +100,21 @@ pub(crate) struct Handler {
 
 impl std::fmt::Debug for Handler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handler").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Handler")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
 impl Handler {
     /// A handler for the vCPU `id`.
     pub(crate) fn new(id: VcpuId, pio: Arc<Bus>, mmio: Arc<Bus>, gate: Arc<HoldGate>) -> Self {
-        Self { id, pio, mmio, gate }
+        Self {
+            id,
+            pio,
+            mmio,
+            gate,
+        }
     }
 
     /// Makes an access, and holds the vCPU if it was its last for now.
@@ -115,8 +130,10 @@ impl Handler {
 
     /// Posts what the vCPU asks for.
     fn ask(&self, exit: GuestExit) -> Control {
-        self.gate.events.vcpu_exit(self.id, exit);
-        if exit == GuestExit::Crash { Control::Continue } else { Control::Hold }
+        match self.gate.events.vcpu_exit(self.id, exit) {
+            Onward::Run => Control::Continue,
+            Onward::Hold => Control::Hold,
+        }
     }
 }
 
@@ -140,9 +157,16 @@ impl ExitHandler for Handler {
                 self.access(|this| this.mmio.write(address, data))
             }
             KvmExit::Shutdown => self.ask(GuestExit::TripleFault),
-            KvmExit::SystemEvent { kind: EVENT_SHUTDOWN, .. } => self.ask(GuestExit::Shutdown),
-            KvmExit::SystemEvent { kind: EVENT_RESET, .. } => self.ask(GuestExit::Reset),
-            KvmExit::SystemEvent { kind: EVENT_CRASH, .. } => self.ask(GuestExit::Crash),
+            KvmExit::SystemEvent {
+                kind: EVENT_SHUTDOWN,
+                ..
+            } => self.ask(GuestExit::Shutdown),
+            KvmExit::SystemEvent {
+                kind: EVENT_RESET, ..
+            } => self.ask(GuestExit::Reset),
+            KvmExit::SystemEvent {
+                kind: EVENT_CRASH, ..
+            } => self.ask(GuestExit::Crash),
             other => Control::Failed(other.failure()),
         }
     }

@@ -54,11 +54,26 @@ impl Header {
     /// # Errors
     /// When the kernel is truncated, older than protocol 2.12 or without a 64-bit entry.
     pub(super) fn read(kernel: &ImageFile, start: &[u8]) -> Result<Self, Error> {
-        let broken = |reason: String| Error::Kernel { path: kernel.path().to_path_buf(), reason };
+        let broken = |reason: String| Error::Kernel {
+            path: kernel.path().to_path_buf(),
+            reason,
+        };
         let truncated = || broken("truncated: it ends in its setup header".to_owned());
-        let u8_at = |at| field::<1>(start, at).map(|[byte]| byte).ok_or_else(truncated);
-        let u16_at = |at| field(start, at).map(u16::from_le_bytes).ok_or_else(truncated);
-        let u32_at = |at| field(start, at).map(u32::from_le_bytes).ok_or_else(truncated);
+        let u8_at = |at| {
+            field::<1>(start, at)
+                .map(|[byte]| byte)
+                .ok_or_else(truncated)
+        };
+        let u16_at = |at| {
+            field(start, at)
+                .map(u16::from_le_bytes)
+                .ok_or_else(truncated)
+        };
+        let u32_at = |at| {
+            field(start, at)
+                .map(u32::from_le_bytes)
+                .ok_or_else(truncated)
+        };
 
         let version = u16_at(0x206)?;
         if version < VERSION_2_12 {
@@ -71,7 +86,9 @@ impl Header {
             return Err(broken("a zImage, expected a bzImage".to_owned()));
         }
         if u16_at(0x236)? & XLF_KERNEL_64 == 0 {
-            return Err(broken("has no 64-bit entry: a 64-bit kernel is needed".to_owned()));
+            return Err(broken(
+                "has no 64-bit entry: a 64-bit kernel is needed".to_owned(),
+            ));
         }
         let sectors = match u8_at(0x1f1)? {
             0 => 4,
@@ -81,12 +98,18 @@ impl Header {
         let expected = setup_size.saturating_add(u64::from(u32_at(0x1f4)?).saturating_mul(16));
         if kernel.size() < expected {
             let size = kernel.size();
-            return Err(broken(format!("truncated: {size} bytes of at least {expected}")));
+            return Err(broken(format!(
+                "truncated: {size} bytes of at least {expected}"
+            )));
         }
-        let preferred = field(start, 0x258).map(u64::from_le_bytes).ok_or_else(truncated)?;
+        let preferred = field(start, 0x258)
+            .map(u64::from_le_bytes)
+            .ok_or_else(truncated)?;
         let alignment = u64::from(u32_at(0x230)?).max(1);
         if !alignment.is_power_of_two() {
-            return Err(broken(format!("its alignment {alignment:#x} is no power of two")));
+            return Err(broken(format!(
+                "its alignment {alignment:#x} is no power of two"
+            )));
         }
         Ok(Self {
             setup_size,
@@ -126,15 +149,28 @@ pub(super) fn load(
     let path = parts.kernel.path().to_path_buf();
     let end = header.end(HIGH_RAM, parts.kernel.size());
     if end > memory.low_end() {
-        return Err(Error::KernelTooLarge { path, needed: end, have: memory.low_end() });
+        return Err(Error::KernelTooLarge {
+            path,
+            needed: end,
+            have: memory.low_end(),
+        });
     }
     let address = Some(GuestAddress(HIGH_RAM));
-    let loaded = BzImage::load(memory.regions(), address, parts.kernel.file_mut(), None)
-        .map_err(|error| Error::Kernel { path: path.clone(), reason: error.to_string() })?;
+    let loaded = BzImage::load(memory.regions(), address, parts.kernel.file_mut(), None).map_err(
+        |error| Error::Kernel {
+            path: path.clone(),
+            reason: error.to_string(),
+        },
+    )?;
     let Some(setup_header) = loaded.setup_header else {
-        return Err(Error::Kernel { path, reason: "has no setup header".to_owned() });
+        return Err(Error::Kernel {
+            path,
+            reason: "has no setup header".to_owned(),
+        });
     };
-    let room = usize::try_from(COMMAND_LINE_ROOM).unwrap_or(usize::MAX).saturating_sub(1);
+    let room = usize::try_from(COMMAND_LINE_ROOM)
+        .unwrap_or(usize::MAX)
+        .saturating_sub(1);
     let command_line = parts.load_command_line(memory, header.command_line.min(room))?;
     let initrd = parts.load_initrd(memory, end, header.initrd_max.saturating_add(1))?;
     linux::write_zero_page(memory, setup_header, command_line, initrd, rsdp)?;

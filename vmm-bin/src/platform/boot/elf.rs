@@ -105,7 +105,11 @@ impl Header {
         };
         let truncated = || broken("truncated: it ends in its ELF header");
         let head = kernel.peek(0, 64)?;
-        let byte = |at| field::<1>(&head, at).map(|[byte]| byte).ok_or_else(truncated);
+        let byte = |at| {
+            field::<1>(&head, at)
+                .map(|[byte]| byte)
+                .ok_or_else(truncated)
+        };
         let layout = match byte(4)? {
             1 => ELF32,
             2 => ELF64,
@@ -114,15 +118,25 @@ impl Header {
         if byte(5)? != 1 {
             return Err(broken("an ELF file for a big-endian machine, expected x86"));
         }
-        let half = |at| field(&head, at).map(u16::from_le_bytes).ok_or_else(truncated);
+        let half = |at| {
+            field(&head, at)
+                .map(u16::from_le_bytes)
+                .ok_or_else(truncated)
+        };
         let machine = half(18)?;
         if machine != EM_386 && machine != EM_X86_64 {
-            return Err(broken(&format!("an ELF file for machine {machine}, expected x86")));
+            return Err(broken(&format!(
+                "an ELF file for machine {machine}, expected x86"
+            )));
         }
         let entry = layout.word(&head, 24).ok_or_else(truncated)?;
-        let table = layout.word(&head, layout.program_headers).ok_or_else(truncated)?;
+        let table = layout
+            .word(&head, layout.program_headers)
+            .ok_or_else(truncated)?;
         if half(layout.entry_size)? != layout.segment_size {
-            return Err(broken("has no program headers of the size that ELF prescribes"));
+            return Err(broken(
+                "has no program headers of the size that ELF prescribes",
+            ));
         }
         let count = usize::from(half(layout.entry_count)?);
         let size = usize::from(layout.segment_size);
@@ -146,15 +160,23 @@ impl Header {
         let start = match pvh_entry(kernel, &segments)? {
             Some(entry) => Start::Pvh(entry),
             None if machine == EM_X86_64 && layout.wide => Start::Linux64(entry),
-            None => return Err(broken("a 32-bit ELF file without a PVH note (XEN_ELFNOTE_PHYS32_ENTRY)")),
+            None => {
+                return Err(broken(
+                    "a 32-bit ELF file without a PVH note (XEN_ELFNOTE_PHYS32_ENTRY)",
+                ));
+            }
         };
         Ok(Self { start, segments })
     }
 
     /// The segments that are loaded.
     fn loaded(&self) -> impl Iterator<Item = Segment> + use<> {
-        let loaded: Vec<_> =
-            self.segments.iter().copied().filter(|segment| segment.kind == PT_LOAD).collect();
+        let loaded: Vec<_> = self
+            .segments
+            .iter()
+            .copied()
+            .filter(|segment| segment.kind == PT_LOAD)
+            .collect();
         loaded.into_iter()
     }
 }
@@ -184,7 +206,11 @@ fn check(segments: &[Segment], size: u64) -> Result<(), String> {
             ));
         }
     }
-    if any { Ok(()) } else { Err("has no segment to load".to_owned()) }
+    if any {
+        Ok(())
+    } else {
+        Err("has no segment to load".to_owned())
+    }
 }
 
 /// The entry that a PVH note names, if there is one.
@@ -232,10 +258,16 @@ pub(super) fn load(
         .fold(HIGH_RAM, u64::max);
     if end > memory.low_end() {
         let path = parts.kernel.path().to_path_buf();
-        return Err(Error::KernelTooLarge { path, needed: end, have: memory.low_end() });
+        return Err(Error::KernelTooLarge {
+            path,
+            needed: end,
+            have: memory.low_end(),
+        });
     }
     for segment in header.loaded() {
-        parts.kernel.load(segment.offset, segment.file_size, memory, segment.address)?;
+        parts
+            .kernel
+            .load(segment.offset, segment.file_size, memory, segment.address)?;
     }
     let command_line = parts.load_command_line(memory, COMMAND_LINE_MOST)?;
     let initrd = parts.load_initrd(memory, end, INITRD_LIMIT)?;
@@ -270,8 +302,8 @@ mod tests {
     /// A note as it is in the file.
     fn note(name: &[u8], kind: u32, desc: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        for word in [name.len() as u32, desc.len() as u32, kind] {
-            bytes.extend(word.to_le_bytes());
+        for word in [name.len(), desc.len(), kind as usize] {
+            bytes.extend(u32::try_from(word).unwrap().to_le_bytes());
         }
         for part in [name, desc] {
             bytes.extend(part);

@@ -37,14 +37,26 @@ impl ImageFile {
     /// # Errors
     /// When it cannot be opened or is not a regular file.
     pub(crate) fn open(role: &'static str, path: &Path) -> Result<Self, Error> {
-        let failed = |source| Error::File { role, path: path.to_path_buf(), source };
+        let failed = |source| Error::File {
+            role,
+            path: path.to_path_buf(),
+            source,
+        };
         // A pipe without a writer would block an open for reading: look before.
         if !std::fs::metadata(path).map_err(failed)?.is_file() {
-            return Err(Error::NotAFile { role, path: path.to_path_buf() });
+            return Err(Error::NotAFile {
+                role,
+                path: path.to_path_buf(),
+            });
         }
         let file = File::open(path).map_err(failed)?;
         let stamp = stamp(&file).map_err(failed)?;
-        Ok(Self { role, path: path.to_path_buf(), file, stamp })
+        Ok(Self {
+            role,
+            path: path.to_path_buf(),
+            file,
+            stamp,
+        })
     }
 
     /// Its size in bytes.
@@ -64,7 +76,9 @@ impl ImageFile {
     pub(crate) fn peek(&self, offset: u64, most: usize) -> Result<Vec<u8>, Error> {
         let left = usize::try_from(self.size().saturating_sub(offset)).unwrap_or(usize::MAX);
         let mut bytes = vec![0; most.min(left)];
-        self.file.read_exact_at(&mut bytes, offset).map_err(|source| self.failed(source))?;
+        self.file
+            .read_exact_at(&mut bytes, offset)
+            .map_err(|source| self.failed(source))?;
         Ok(bytes)
     }
 
@@ -81,7 +95,9 @@ impl ImageFile {
     ) -> Result<(), Error> {
         let access = |reason| Error::MemoryAccess { address, reason };
         let size = usize::try_from(size).map_err(|error| access(error.to_string()))?;
-        self.file.seek(SeekFrom::Start(offset)).map_err(|source| self.failed(source))?;
+        self.file
+            .seek(SeekFrom::Start(offset))
+            .map_err(|source| self.failed(source))?;
         memory
             .regions()
             .read_exact_volatile_from(GuestAddress(address), &mut self.file, size)
@@ -102,12 +118,19 @@ impl ImageFile {
         if now == self.stamp {
             return Ok(());
         }
-        Err(Error::FileChanged { role: self.role, path: self.path.clone() })
+        Err(Error::FileChanged {
+            role: self.role,
+            path: self.path.clone(),
+        })
     }
 
     /// The error for a failed read.
     fn failed(&self, source: std::io::Error) -> Error {
-        Error::File { role: self.role, path: self.path.clone(), source }
+        Error::File {
+            role: self.role,
+            path: self.path.clone(),
+            source,
+        }
     }
 }
 

@@ -42,6 +42,11 @@ pub(super) fn load(image: &mut ImageFile, memory: &Memory) -> Result<Entry, Erro
     let size = image.size();
     image.load(0, size, memory, HOLE_END.saturating_sub(size))?;
     let low = size.min(LOW_COPY);
-    image.load(size.saturating_sub(low), low, memory, HIGH_RAM.saturating_sub(low))?;
+    image.load(
+        size.saturating_sub(low),
+        low,
+        memory,
+        HIGH_RAM.saturating_sub(low),
+    )?;
     Ok(Entry::ResetVector)
 }

@@ -35,7 +35,10 @@ pub(super) fn write_zero_page(
             reason: format!("cannot be named in the zero page: {error}"),
         })
     };
-    let mut params = boot_params { hdr: header, ..Default::default() };
+    let mut params = boot_params {
+        hdr: header,
+        ..Default::default()
+    };
     params.hdr.type_of_loader = LOADER_UNDEFINED;
     params.hdr.cmd_line_ptr = low(command_line.address)?;
     if let Some(initrd) = initrd {
@@ -48,7 +51,11 @@ pub(super) fn write_zero_page(
     let mut table = params.e820_table;
     let mut entries: u8 = 0;
     for (slot, entry) in table.iter_mut().zip(memory_map(memory)) {
-        *slot = boot_e820_entry { addr: entry.address, size: entry.size, r#type: entry.kind };
+        *slot = boot_e820_entry {
+            addr: entry.address,
+            size: entry.size,
+            r#type: entry.kind,
+        };
         entries = entries.saturating_add(1);
     }
     params.e820_table = table;

@@ -33,9 +33,18 @@ pub(crate) fn memory_map(memory: &Memory) -> Vec<MapEntry> {
         entry(CONVENTIONAL_END, 0xa_0000, RESERVED),
         entry(ACPI, ACPI_END, RESERVED),
         entry(HIGH_RAM, memory.low_end(), RAM),
-        entry(KVM_IDENTITY_MAP, KVM_IDENTITY_MAP.saturating_add(KVM_RESERVED_SIZE), RESERVED),
+        entry(
+            KVM_IDENTITY_MAP,
+            KVM_IDENTITY_MAP.saturating_add(KVM_RESERVED_SIZE),
+            RESERVED,
+        ),
     ];
-    map.extend(memory.ram_ranges().skip(1).map(|(from, to)| entry(from, to, RAM)));
+    map.extend(
+        memory
+            .ram_ranges()
+            .skip(1)
+            .map(|(from, to)| entry(from, to, RAM)),
+    );
     map
 }
 
@@ -50,7 +59,10 @@ mod tests {
             let memory = Memory::new(ram, None, 40).unwrap();
             let map = memory_map(&memory);
             for pair in map.windows(2) {
-                assert!(pair[0].address + pair[0].size <= pair[1].address, "{pair:x?}");
+                assert!(
+                    pair[0].address + pair[0].size <= pair[1].address,
+                    "{pair:x?}"
+                );
             }
             let usable: u64 = map.iter().filter(|e| e.kind == RAM).map(|e| e.size).sum();
             assert_eq!(usable, ram - (HIGH_RAM - CONVENTIONAL_END));

@@ -46,29 +46,18 @@ pub(crate) enum BootSource {
     Flat(FlatImage),
 }
 
-/// A flat image: bytes, where they go and how they are entered.
+/// A flat image: real-mode code, where it goes and where it is entered.
 #[derive(Debug, Clone)]
 pub(crate) struct FlatImage {
     /// The image.
     pub(crate) bytes: Cow<'static, [u8]>,
     /// Where its first byte goes, guest-physical, in RAM.
     pub(crate) address: u32,
-    /// Where the first vCPU starts.
-    pub(crate) start: FlatStart,
-}
-
-/// How a flat image is entered. Interrupts are off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FlatStart {
-    /// In real mode at `segment:offset`; all segment registers hold `segment`.
-    Real {
-        /// The segment.
-        segment: u16,
-        /// The offset in it.
-        offset: u16,
-    },
-    /// In 32-bit protected mode at this address, without paging, segments flat.
-    Protected(u32),
+    /// The first vCPU starts in real mode at `segment:offset`, interrupts off; all its segment
+    /// registers hold `segment`.
+    pub(crate) segment: u16,
+    /// The offset in the segment.
+    pub(crate) offset: u16,
 }
 
 /// Where and how the first vCPU starts.
@@ -134,15 +123,25 @@ impl Images {
     /// When a file cannot be read or is not what it should be.
     pub(crate) fn open(source: &BootSource) -> Result<Self, Error> {
         match source {
-            BootSource::Kernel { kernel, initrd, command_line } => {
+            BootSource::Kernel {
+                kernel,
+                initrd,
+                command_line,
+            } => {
                 let kernel = ImageFile::open("kernel", kernel)?;
-                let initrd =
-                    initrd.as_deref().map(|path| ImageFile::open("initrd", path)).transpose()?;
+                let initrd = initrd
+                    .as_deref()
+                    .map(|path| ImageFile::open("initrd", path))
+                    .transpose()?;
                 if let Some(position) = command_line.bytes().position(|byte| byte == 0) {
                     return Err(Error::CommandLineNul { position });
                 }
                 let command_line = command_line.clone();
-                Self::recognise(Kernel { kernel, initrd, command_line })
+                Self::recognise(Kernel {
+                    kernel,
+                    initrd,
+                    command_line,
+                })
             }
             BootSource::Firmware(path) => {
                 let image = ImageFile::open("firmware", path)?;
@@ -164,7 +163,10 @@ impl Images {
             Kind::BzImage(parts, header)
         } else {
             let path = parts.kernel.path().to_path_buf();
-            return Err(Error::NotAKernel { path, found: describe(&start) });
+            return Err(Error::NotAKernel {
+                path,
+                found: describe(&start),
+            });
         };
         Ok(Self(kind))
     }
@@ -213,7 +215,9 @@ impl Kernel {
     /// Whether both files are still what they were.
     fn check_unchanged(&self) -> Result<(), Error> {
         self.kernel.check_unchanged()?;
-        self.initrd.as_ref().map_or(Ok(()), ImageFile::check_unchanged)
+        self.initrd
+            .as_ref()
+            .map_or(Ok(()), ImageFile::check_unchanged)
     }
 
     /// Puts the initrd as high as it may be: it ends at `limit` or below, and begins after
@@ -224,7 +228,9 @@ impl Kernel {
         kernel_end: u64,
         limit: u64,
     ) -> Result<Option<Placed>, Error> {
-        let Some(initrd) = &mut self.initrd else { return Ok(None) };
+        let Some(initrd) = &mut self.initrd else {
+            return Ok(None);
+        };
         let limit = limit.min(memory.low_end());
         let size = initrd.size();
         let lowest = kernel_end.next_multiple_of(PAGE);
@@ -249,7 +255,10 @@ impl Kernel {
         }
         let address = super::layout::COMMAND_LINE;
         memory.write(address, self.command_line.as_bytes())?;
-        Ok(Placed { address, size: length as u64 })
+        Ok(Placed {
+            address,
+            size: length as u64,
+        })
     }
 }
 
@@ -262,9 +271,9 @@ impl FlatImage {
             return Err(Error::FlatImage { size, address });
         }
         memory.write(address, &self.bytes)?;
-        Ok(match self.start {
-            FlatStart::Real { segment, offset } => Entry::Real { segment, ip: offset },
-            FlatStart::Protected(ip) => Entry::Protected { ip, ebx: 0 },
+        Ok(Entry::Real {
+            segment: self.segment,
+            ip: self.offset,
         })
     }
 }
@@ -274,7 +283,11 @@ fn describe(start: &[u8]) -> String {
     const KNOWN: [(usize, &[u8], &str); 9] = [
         (0, b"\x1f\x8b", "gzip-compressed data (decompress it first)"),
         (0, b"\xfd7zXZ\0", "xz-compressed data (decompress it first)"),
-        (0, b"\x28\xb5\x2f\xfd", "zstd-compressed data (decompress it first)"),
+        (
+            0,
+            b"\x28\xb5\x2f\xfd",
+            "zstd-compressed data (decompress it first)",
+        ),
         (0, b"070701", "a cpio archive (an initrd?)"),
         (0, b"#!", "a script"),
         (0, b"!<arch>", "an archive"),
@@ -282,14 +295,18 @@ fn describe(start: &[u8]) -> String {
         (56, b"ARM\x64", "a kernel for arm64"),
         (0, b"MZ", "a PE program without a Linux boot header"),
     ];
-    let known = KNOWN.iter().find(|(at, magic, _)| {
-        start.get(*at..).is_some_and(|rest| rest.starts_with(magic))
-    });
+    let known = KNOWN
+        .iter()
+        .find(|(at, magic, _)| start.get(*at..).is_some_and(|rest| rest.starts_with(magic)));
     match (known, start) {
         (Some((_, _, name)), _) => (*name).to_owned(),
         (None, []) => "an empty file".to_owned(),
         (None, _) => {
-            let hex: Vec<_> = start.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+            let hex: Vec<_> = start
+                .iter()
+                .take(4)
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
             format!("a file that begins with the bytes {}", hex.join(" "))
         }
     }

@@ -19,7 +19,10 @@ const VERSION: u32 = 1;
 
 /// The entry at `ip`, with the start info in EBX.
 pub(super) fn entry(ip: u32) -> Entry {
-    Entry::Protected { ip, ebx: u32::try_from(PVH_START_INFO).unwrap_or(u32::MAX) }
+    Entry::Protected {
+        ip,
+        ebx: u32::try_from(PVH_START_INFO).unwrap_or(u32::MAX),
+    }
 }
 
 /// Writes the start info and what it points to.
@@ -33,8 +36,11 @@ pub(super) fn write_start_info(
     rsdp: u64,
 ) -> Result<(), Error> {
     if let Some(initrd) = initrd {
-        let module =
-            hvm_modlist_entry { paddr: initrd.address, size: initrd.size, ..Default::default() };
+        let module = hvm_modlist_entry {
+            paddr: initrd.address,
+            size: initrd.size,
+            ..Default::default()
+        };
         memory.write(PVH_MODULE_LIST, module.as_slice())?;
     }
     let mut address = PVH_MEMORY_MAP;

@@ -45,7 +45,10 @@ impl BootState {
     /// The state for `entry`. With `replaces_firmware`, every vCPU also gets what firmware would
     /// have set up on a PC: memory types and the local APIC's pins.
     pub(crate) fn new(entry: Entry, replaces_firmware: bool) -> Self {
-        Self { entry, replaces_firmware }
+        Self {
+            entry,
+            replaces_firmware,
+        }
     }
 
     /// Whether no firmware will run before a kernel does.
@@ -58,7 +61,11 @@ impl BootState {
         match self.entry {
             Entry::ResetVector => {}
             Entry::Real { segment, ip } => {
-                *regs = kvm_regs { rip: u64::from(ip), rflags: RFLAGS, ..Default::default() };
+                *regs = kvm_regs {
+                    rip: u64::from(ip),
+                    rflags: RFLAGS,
+                    ..Default::default()
+                };
                 let base = u64::from(segment).wrapping_shl(4);
                 let sregs = [
                     &mut sregs.cs,
@@ -86,7 +93,12 @@ impl BootState {
                 sregs.efer = 0;
             }
             Entry::Long { ip, rsi } => {
-                *regs = kvm_regs { rip: ip, rsi, rflags: RFLAGS, ..Default::default() };
+                *regs = kvm_regs {
+                    rip: ip,
+                    rsi,
+                    rflags: RFLAGS,
+                    ..Default::default()
+                };
                 flat_segments(sregs, true);
                 sregs.cr0 = CR0_PE | CR0_ET | CR0_PG;
                 sregs.cr3 = PAGE_TABLES;
@@ -129,9 +141,13 @@ fn task() -> kvm_segment {
 fn flat_segments(sregs: &mut kvm_sregs, long: bool) {
     let data = flat(DATA, TYPE_DATA, false);
     sregs.cs = flat(CODE, TYPE_CODE, long);
-    for register in
-        [&mut sregs.ds, &mut sregs.es, &mut sregs.fs, &mut sregs.gs, &mut sregs.ss]
-    {
+    for register in [
+        &mut sregs.ds,
+        &mut sregs.es,
+        &mut sregs.fs,
+        &mut sregs.gs,
+        &mut sregs.ss,
+    ] {
         *register = data;
     }
     sregs.tr = task();
@@ -147,7 +163,11 @@ const GDT_LIMIT: u16 = 5 * 8 - 1;
 /// A descriptor as it is in memory.
 fn descriptor(segment: &kvm_segment) -> u64 {
     let base = segment.base;
-    let limit = u64::from(if segment.g == 1 { segment.limit >> 12 } else { segment.limit });
+    let limit = u64::from(if segment.g == 1 {
+        segment.limit >> 12
+    } else {
+        segment.limit
+    });
     let access = u64::from(segment.type_)
         | u64::from(segment.s) << 4
         | u64::from(segment.dpl) << 5
@@ -174,7 +194,11 @@ pub(crate) fn write_boot_structures(memory: &Memory, entry: Entry) -> Result<(),
     let code = descriptor(&flat(CODE, TYPE_CODE, long));
     let data = descriptor(&flat(DATA, TYPE_DATA, false));
     write_words(memory, GDT, [0, 0, code, data, descriptor(&task())])?;
-    if long { write_page_tables(memory) } else { Ok(()) }
+    if long {
+        write_page_tables(memory)
+    } else {
+        Ok(())
+    }
 }
 
 /// Maps the first 4 GiB to themselves with 2 MiB pages.
@@ -182,9 +206,11 @@ fn write_page_tables(memory: &Memory) -> Result<(), Error> {
     let pointers = PAGE_TABLES.saturating_add(PAGE);
     let directories = pointers.saturating_add(PAGE);
     write_words(memory, PAGE_TABLES, [pointers | PRESENT])?;
-    write_words(memory, pointers, (0..4).map(|n: u64| {
-        directories.saturating_add(n.saturating_mul(PAGE)) | PRESENT
-    }))?;
+    write_words(
+        memory,
+        pointers,
+        (0..4).map(|n: u64| directories.saturating_add(n.saturating_mul(PAGE)) | PRESENT),
+    )?;
     let pages = HOLE_END / LARGE_PAGE;
     let entries = (0..pages).map(|n| n.saturating_mul(LARGE_PAGE) | PRESENT | LARGE);
     write_words(memory, directories, entries)
@@ -206,18 +232,42 @@ mod tests {
 
     #[test]
     fn descriptors_are_those_of_the_textbook() {
-        assert_eq!(descriptor(&flat(CODE, TYPE_CODE, true)), 0x00af_9b00_0000_ffff);
-        assert_eq!(descriptor(&flat(CODE, TYPE_CODE, false)), 0x00cf_9b00_0000_ffff);
-        assert_eq!(descriptor(&flat(DATA, TYPE_DATA, false)), 0x00cf_9300_0000_ffff);
+        assert_eq!(
+            descriptor(&flat(CODE, TYPE_CODE, true)),
+            0x00af_9b00_0000_ffff
+        );
+        assert_eq!(
+            descriptor(&flat(CODE, TYPE_CODE, false)),
+            0x00cf_9b00_0000_ffff
+        );
+        assert_eq!(
+            descriptor(&flat(DATA, TYPE_DATA, false)),
+            0x00cf_9300_0000_ffff
+        );
         assert_eq!(descriptor(&task()), 0x0000_8b00_0000_0067);
     }
 
     #[test]
     fn a_pvh_entry_is_as_the_protocol_prescribes() {
-        let (mut regs, mut sregs) = (kvm_regs { rax: 1, ..Default::default() }, kvm_sregs::default());
-        BootState::new(Entry::Protected { ip: 0x10_0000, ebx: 0x6000 }, true)
-            .apply(&mut regs, &mut sregs);
-        assert_eq!((regs.rip, regs.rbx, regs.rax, regs.rflags), (0x10_0000, 0x6000, 0, 2));
+        let (mut regs, mut sregs) = (
+            kvm_regs {
+                rax: 1,
+                ..Default::default()
+            },
+            kvm_sregs::default(),
+        );
+        BootState::new(
+            Entry::Protected {
+                ip: 0x10_0000,
+                ebx: 0x6000,
+            },
+            true,
+        )
+        .apply(&mut regs, &mut sregs);
+        assert_eq!(
+            (regs.rip, regs.rbx, regs.rax, regs.rflags),
+            (0x10_0000, 0x6000, 0, 2)
+        );
         assert_eq!(sregs.cr0 & (CR0_PE | CR0_PG), CR0_PE);
         assert_eq!((sregs.cr4, sregs.efer), (0, 0));
         assert_eq!((sregs.tr.base, sregs.tr.limit), (0, 0x67));

@@ -99,7 +99,11 @@ mod tests {
 
     /// Patches an otherwise empty leaf.
     fn patched(function: u32, index: u32, start: kvm_cpuid_entry2) -> kvm_cpuid_entry2 {
-        let leaf = kvm_cpuid_entry2 { function, index, ..start };
+        let leaf = kvm_cpuid_entry2 {
+            function,
+            index,
+            ..start
+        };
         let supported = CpuId::from_entries(&[leaf]).unwrap();
         for_cpu(&supported, 2, 3).unwrap().as_slice()[0]
     }
@@ -107,7 +111,14 @@ mod tests {
     #[test]
     fn identity_and_topology_are_the_vcpus_own() {
         let zero = kvm_cpuid_entry2::default();
-        let one = patched(1, 0, kvm_cpuid_entry2 { ebx: 0xffff_ffff, ..zero });
+        let one = patched(
+            1,
+            0,
+            kvm_cpuid_entry2 {
+                ebx: 0xffff_ffff,
+                ..zero
+            },
+        );
         assert_eq!(one.ebx, 0x0203_ffff);
         assert_eq!(one.ecx & HYPERVISOR, HYPERVISOR);
         assert_eq!(one.edx & HTT, HTT);
@@ -115,13 +126,24 @@ mod tests {
         assert_eq!((smt.eax, smt.ebx, smt.ecx, smt.edx), (0, 1, 0x100, 2));
         let core = patched(0xb, 1, zero);
         assert_eq!((core.eax, core.ebx, core.ecx, core.edx), (2, 3, 0x201, 2));
-        let amd = patched(0x8000_0008, 0, kvm_cpuid_entry2 { eax: 0x3030, ..zero });
+        let amd = patched(
+            0x8000_0008,
+            0,
+            kvm_cpuid_entry2 {
+                eax: 0x3030,
+                ..zero
+            },
+        );
         assert_eq!((amd.eax, amd.ecx), (0x3030, 0x2002));
     }
 
     #[test]
     fn one_cpu_is_no_multiprocessor() {
-        let leaf = kvm_cpuid_entry2 { function: 1, edx: HTT, ..Default::default() };
+        let leaf = kvm_cpuid_entry2 {
+            function: 1,
+            edx: HTT,
+            ..Default::default()
+        };
         let supported = CpuId::from_entries(&[leaf]).unwrap();
         let alone = for_cpu(&supported, 0, 1).unwrap().as_slice()[0];
         assert_eq!(alone.edx & HTT, 0);

@@ -19,8 +19,13 @@ const MTRR_WRITE_BACK: u64 = 1 << 11 | 6;
 const TSC_START: u64 = 1;
 
 /// The memory type range registers, which KVM's list of MSRs to save leaves out.
-const MTRRS: [std::ops::RangeInclusive<u32>; 5] =
-    [0x200..=0x20f, 0x250..=0x250, 0x258..=0x259, 0x268..=0x26f, 0x2ff..=0x2ff];
+const MTRRS: [std::ops::RangeInclusive<u32>; 5] = [
+    0x200..=0x20f,
+    0x250..=0x250,
+    0x258..=0x259,
+    0x268..=0x26f,
+    0x2ff..=0x2ff,
+];
 
 /// The local APIC's pins in its register page, and what firmware sets them to: LINT0 takes the
 /// PIC's interrupts, LINT1 the NMI (Intel SDM volume 3, section 11.5.1).
@@ -44,7 +49,11 @@ pub(crate) fn power_on(state: &mut KvmState, boot: &BootState, first: bool) {
     if first {
         boot.apply(&mut state.regs, &mut state.sregs);
     }
-    let mp_state = if first { KVM_MP_STATE_RUNNABLE } else { KVM_MP_STATE_UNINITIALIZED };
+    let mp_state = if first {
+        KVM_MP_STATE_RUNNABLE
+    } else {
+        KVM_MP_STATE_UNINITIALIZED
+    };
     state.mp_state = Some(kvm_mp_state { mp_state });
     for msr in &mut state.msrs {
         match msr.index {
