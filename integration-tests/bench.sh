@@ -25,7 +25,9 @@ for name in "${names[@]}"; do
     rig)
         printf '\n== Linux, in the rig\n'
         build_vmm
-        integration-tests/run job python3 -m benches.linux_boot || status=1
+        for image in vmlinux bzImage; do
+            integration-tests/run job python3 -m benches.linux_boot $image || status=1
+        done
         ;;
     *)
         compgen -G "$name/benches/*.rs" >/dev/null || continue

@@ -50,13 +50,13 @@ def assembled(name):
     """The ELF image of `guests/NAME.S`, a PVH guest of 32-bit code, which every KVM can run."""
     folder = pathlib.Path(os.environ["RIG_CACHE"]) / "guests"
     source, image = ROOT / f"guests/{name}.S", folder / f"{name}.elf"
-    newest = max(source.stat().st_mtime, (ROOT / "guests/pvh.inc").stat().st_mtime)
-    if not image.exists() or image.stat().st_mtime < newest:
+    parts = [source, ROOT / "guests/pvh.inc", ROOT / "guests/guest.ld"]
+    if not image.exists() or image.stat().st_mtime < max(part.stat().st_mtime for part in parts):
         folder.mkdir(parents=True, exist_ok=True)
         part = image.with_suffix(f".{os.getpid()}")
         subprocess.run(
-            ["gcc", "-m32", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none,-Ttext=0x100000,-e,start,-z,noexecstack",
-             f"-Wa,-I{ROOT / 'guests'}", "-o", part, source],
+            ["gcc", "-m32", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none,--no-warn-rwx-segments",
+             f"-Wl,-T,{ROOT / 'guests/guest.ld'}", f"-Wa,-I{ROOT / 'guests'}", "-o", part, source],
             check=True,
         )
         part.rename(image)
