@@ -183,10 +183,13 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
                 }
             }
             Phase::Wakeup => {
-                let reason = requests.wakeup_pending();
-                if self.compat == Compat::Current {
-                    requests.wakeup.swap(0, Ordering::AcqRel);
-                }
+                let latch = &requests.wakeup;
+                let held = match self.compat {
+                    // QEMU clears it when the notifiers have run.
+                    Compat::Qemu7_2 => latch.load(Ordering::Acquire),
+                    Compat::Current => latch.swap(0, Ordering::AcqRel),
+                };
+                let reason = WakeupReason::from_index(held).unwrap_or(WakeupReason::None);
                 latched.wakeup = (reason != WakeupReason::None).then_some(reason);
             }
             Phase::Powerdown => {
@@ -422,9 +425,18 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
         if self.requests.suspend.swap(false, Ordering::AcqRel) {
             self.dropped(Phase::Suspend);
         }
-        if self.requests.reset_pending().is_guest() {
-            self.requests.reset.store(0, Ordering::Release);
-            self.dropped(Phase::Reset);
+        let again = self.requests.reset_pending();
+        if again.is_guest() {
+            // One that came in between stands.
+            let taken = self.requests.reset.compare_exchange(
+                again.index(),
+                0,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            );
+            if taken.is_ok() {
+                self.dropped(Phase::Reset);
+            }
         }
     }
 
