@@ -99,7 +99,7 @@ mod tests {
 
     /// Second by second through a day.
     fn slow(alarm: Alarm, time: i64) -> Option<i64> {
-        (time + 1..=time + 86_400).find(|at| {
+        (time.saturating_add(1)..=time.saturating_add(86_400)).find(|at| {
             let second = u32::try_from(at.rem_euclid(86_400)).unwrap();
             alarm.hour.allows(second / 3600)
                 && alarm.minute.allows(second / 60 % 60)

@@ -86,7 +86,7 @@ macro_rules! requesting {
 }
 
 requesting!("port92", port92, Port92Fixture, devices::port92::Port92,
-    |power| devices::port92::Port92::new(power), true,
+    devices::port92::Port92::new, true,
     disturb 0xff, work 0x01,
     // Only the reset bit is cleared.
     forgive |state: &mut devices::port92::State| state.value = 0);
@@ -98,11 +98,11 @@ requesting!("reset-control", reset_control, ResetControlFixture,
     disturb 0x0a, work 0x06, forgive |_: &mut _| {});
 
 requesting!("debug-exit", debug_exit, DebugExitFixture, devices::debug_exit::DebugExit,
-    |power| devices::debug_exit::DebugExit::new(power), false,
+    devices::debug_exit::DebugExit::new, false,
     disturb 0, work 0x10, forgive |_: &mut _| {});
 
 requesting!("pvpanic", pvpanic, PvPanicFixture, devices::pvpanic::PvPanic,
-    |power| devices::pvpanic::PvPanic::new(power), false,
+    devices::pvpanic::PvPanic::new, false,
     disturb 0, work 1, forgive |_: &mut _| {});
 
 #[cfg(feature = "i8042")]

@@ -2,10 +2,15 @@
 
 #![allow(
     clippy::allow_attributes,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
     dead_code,
     unused_imports,
     unused_macros,
-    reason = "each set of features uses another part"
+    reason = "a test fails by panicking; and which of these fire depends on the features, so none can be expected"
 )]
 
 mod faulty;

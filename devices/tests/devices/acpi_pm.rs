@@ -164,7 +164,7 @@ fn the_sci_follows_status_and_enable() {
     assert_eq!((rig.inw(ENABLE), rig.inw(CONTROL)), (0, 1));
     // The waking bit has no enable bit and raises nothing.
     rig.outw(STATUS, 0xffff);
-    rig.outw(ENABLE, 0xffff & !0x0101);
+    rig.outw(ENABLE, !0x0101);
     rig.pm.wake(WakeupReason::Other);
     assert_eq!((rig.inw(STATUS), rig.sci.level()), (0x8100, false));
 }

@@ -1,7 +1,5 @@
 //! The devices of one register: ports 0x92 and 0xCF9, the two exits, and the debug console.
 
-#![allow(unused_imports, reason = "each test needs another feature")]
-
 use std::sync::Arc;
 
 use devices::{

@@ -300,9 +300,8 @@ impl Serial {
         match register {
             0 if self.latched() => {}
             0 if self.modem_control & 0x10 != 0 => {
-                if self.received.len() < 64 {
-                    self.received.push_back(value);
-                }
+                let room = self.received.len() < 64;
+                self.received.extend(room.then_some(value));
             }
             0 => {
                 self.sent.push(value);

@@ -219,16 +219,15 @@ fn step(model: &mut Model, op: u8, first: u8, second: u8) {
         _ => {
             let to = model.pick(second);
             let result = model.tree.change_parent(id, model.nodes[&to].id, cold);
-            if parent.is_none() || model.path(to).contains(&number) {
+            let Some(parent) = parent.filter(|_| !model.path(to).contains(&number)) else {
                 assert!(matches!(result, Err(Error::Cycle { .. })), "{result:?}");
-            } else {
-                let (old, new) = (model.depth(parent.unwrap()), model.depth(to));
-                let fits =
-                    model.deepest(number) + new.saturating_sub(old) <= MAX_RESETS || new <= old;
-                assert_eq!(result.is_ok(), fits, "{result:?}");
-                if fits {
-                    model.nodes.get_mut(&number).unwrap().parent = Some(to);
-                }
+                return;
+            };
+            let (old, new) = (model.depth(parent), model.depth(to));
+            let fits = new <= old || model.deepest(number) + (new - old) <= MAX_RESETS;
+            assert_eq!(result.is_ok(), fits, "{result:?}");
+            if fits {
+                model.nodes.get_mut(&number).unwrap().parent = Some(to);
             }
         }
     }

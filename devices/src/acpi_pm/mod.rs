@@ -19,8 +19,13 @@
 //! Source: ACPI 6.5, sections 4.8.3.1 (PM1 event), 4.8.3.2 (PM1 control), 4.8.3.3 (timer). Behaviour: QEMU's `acpi`
 //! core.
 
+mod block;
+mod timer;
+
 use std::fmt;
 use std::sync::Arc;
+
+use block::{Asks, Block};
 
 use crate::counter::Counter;
 use crate::sync::Guarded;
@@ -53,22 +58,6 @@ pub const POWER_BUTTON: u16 = 0x0100;
 pub const RTC: u16 = 0x0400;
 /// Status: the guest has been woken up.
 pub const WAKE: u16 = 0x8000;
-
-/// Control: ACPI is on.
-const SCI_EN: u16 = 0x0001;
-/// Control: enter the sleep state.
-const SLP_EN: u16 = 0x2000;
-/// Control: which.
-const SLP_TYP_SHIFT: u32 = 10;
-const SLP_TYP_MASK: u16 = 0x7;
-
-/// What raises the SCI.
-const SCI_SOURCES: u16 = TIMER | GLOBAL | POWER_BUTTON | RTC;
-
-const TIMER_MASK: u64 = 0x00ff_ffff;
-/// How often the timer's top bit changes, in ticks.
-const OVERFLOW_TICKS: u64 = 0x0080_0000;
-const NS_PER_SECOND: u64 = 1_000_000_000;
 
 /// Which SLP_TYP values enter which sleep state. What is not listed is ignored, and counted.
 ///
@@ -142,41 +131,10 @@ pub struct State {
     pub overflow_at: u64,
 }
 
-impl State {
-    const FRESH: Self = Self {
-        status: 0,
-        enable: 0,
-        control: SCI_EN,
-        overflow_at: 0,
-    };
-
-    fn status_at(&self, ticks: u64) -> u16 {
-        if ticks >= self.overflow_at {
-            self.status | TIMER
-        } else {
-            self.status
-        }
-    }
-
-    fn sci_at(&self, ticks: u64) -> bool {
-        self.status_at(ticks) & self.enable & SCI_SOURCES != 0
-    }
-}
-
 struct Inner {
-    state: State,
-    /// The level that the line was last set to.
+    block: Block,
+    /// The level that the SCI was last set to.
     sci: bool,
-    /// The timer's wakeup was posted for this overflow.
-    overflow_told: bool,
-}
-
-/// What is to be done once the lock is dropped.
-#[derive(Default)]
-struct After {
-    power: Option<PowerRequest>,
-    wakeups: Option<u16>,
-    rearm: bool,
 }
 
 /// The block.
@@ -202,7 +160,7 @@ impl AcpiPm {
             expected,
         };
         for (field, kind) in [("s5", Some(s5)), ("s3", s3), ("s4", s4)] {
-            if let Some(kind) = kind.filter(|kind| u16::from(*kind) > SLP_TYP_MASK) {
+            if let Some(kind) = kind.filter(|kind| *kind > block::SLP_TYP_MAX) {
                 return Err(bad(field, kind, "0 to 7"));
             }
         }
@@ -214,27 +172,21 @@ impl AcpiPm {
             ));
         }
         let inner = Inner {
-            state: State::FRESH,
+            block: Block::fresh(),
             sci: false,
-            overflow_told: false,
         };
+        let (inner, ignored_sleeps) = (Guarded::new(inner), Counter::new());
         Ok(Self {
-            inner: Guarded::new(inner),
+            inner,
             sleep_types,
             wiring,
-            ignored_sleeps: Counter::new(),
+            ignored_sleeps,
         })
     }
 
     /// Presses the power button. Returns whether the guest asked to be told; if not, the press is lost, as QEMU's is.
     pub fn press(&self) -> bool {
-        self.update(|inner, _, _| {
-            let heeded = inner.state.enable & POWER_BUTTON != 0;
-            if heeded {
-                inner.state.status |= POWER_BUTTON;
-            }
-            heeded
-        })
+        self.update(|block, _| block.press())
     }
 
     /// Tells the guest, after the reset that ends S3, that it was woken up, and why: sets WAK with RTC, TMR, or the power
@@ -245,7 +197,7 @@ impl AcpiPm {
             WakeupReason::PmTimer => TIMER,
             WakeupReason::Other => POWER_BUTTON,
         };
-        self.update(|inner, _, _| inner.state.status |= WAKE | cause);
+        self.update(|block, _| block.state.status |= WAKE | cause);
     }
 
     /// How often the guest asked for a sleep state that the machine does not have.
@@ -254,40 +206,40 @@ impl AcpiPm {
     }
 
     fn ticks(&self) -> u64 {
-        ticks_at(self.wiring.clock.now_ns())
+        timer::ticks_at(self.wiring.clock.now_ns())
     }
 
-    /// Changes the state, sets the SCI as one with it, and then tells the others.
-    fn update<T>(&self, change: impl FnOnce(&mut Inner, u64, &mut After) -> T) -> T {
-        let mut after = After::default();
+    /// Changes the registers, sets the SCI as one with it, and says when the timer's deadline has moved.
+    fn update<T>(&self, change: impl FnOnce(&mut Block, u64) -> T) -> T {
         let mut inner = self.inner.lock();
         let ticks = self.ticks();
-        let deadline = deadline(&inner, ticks);
-        let result = change(&mut inner, ticks, &mut after);
-        self.settle(&mut inner, ticks, false);
-        after.rearm = deadline != self::deadline(&inner, ticks);
+        let before = inner.block.deadline(ticks);
+        let result = change(&mut inner.block, ticks);
+        let moved = before != inner.block.deadline(ticks);
+        let level = inner.block.sci(ticks);
+        if level != inner.sci {
+            inner.sci = level;
+            self.wiring.sci.set(level);
+        }
         drop(inner);
-        if let Some(enable) = after.wakeups {
-            self.tell_wakeups(enable);
-        }
-        if let Some(request) = after.power {
-            self.wiring.power.power(request);
-        }
-        if after.rearm {
+        if moved {
             self.wiring.rearm.notify();
         }
         result
     }
 
-    fn settle(&self, inner: &mut Inner, ticks: u64, force: bool) {
-        let level = inner.state.sci_at(ticks);
-        if force || level != inner.sci {
-            inner.sci = level;
-            self.wiring.sci.set(level);
-        }
+    /// Drives everything outside as the registers say, whatever it was before.
+    fn announce(&self) {
+        let mut inner = self.inner.lock();
+        inner.sci = inner.block.sci(self.ticks());
+        self.wiring.sci.set(inner.sci);
+        let enable = inner.block.state.enable;
+        drop(inner);
+        self.enable_wakeups(enable);
+        self.wiring.rearm.notify();
     }
 
-    fn tell_wakeups(&self, enable: u16) {
+    fn enable_wakeups(&self, enable: u16) {
         self.wiring
             .power
             .enable_wakeup(WakeupReason::Rtc, enable & RTC != 0);
@@ -295,137 +247,44 @@ impl AcpiPm {
             .power
             .enable_wakeup(WakeupReason::PmTimer, enable & TIMER != 0);
     }
-
-    /// The register at an even offset, as 16 bits.
-    fn read_word(&self, offset: u64, state: &State, ticks: u64) -> u16 {
-        let [t0, t1, t2, _, ..] = (ticks & TIMER_MASK).to_le_bytes();
-        match offset {
-            0 => state.status_at(ticks),
-            2 => state.enable,
-            4 => state.control,
-            8 => u16::from_le_bytes([t0, t1]),
-            10 => u16::from(t2),
-            _ => 0,
-        }
-    }
-
-    /// Writes the bits of `mask` to the register at an even offset.
-    fn write_word(
-        &self,
-        offset: u64,
-        value: u16,
-        mask: u16,
-        (inner, ticks, after): (&mut Inner, u64, &mut After),
-    ) {
-        let state = &mut inner.state;
-        match offset {
-            0 => {
-                let cleared = value & mask;
-                if state.status_at(ticks) & cleared & TIMER != 0 {
-                    state.overflow_at = next_overflow(ticks);
-                    inner.overflow_told = false;
-                }
-                state.status &= !cleared;
-            }
-            2 => {
-                state.enable = state.enable & !mask | value & mask;
-                after.wakeups = Some(state.enable);
-            }
-            4 => {
-                let merged = state.control & !mask | value & mask;
-                state.control = merged & !SLP_EN | SCI_EN;
-                if mask & value & SLP_EN != 0 {
-                    let [kind, _] = (merged >> SLP_TYP_SHIFT & SLP_TYP_MASK).to_le_bytes();
-                    after.power = self.sleep_types.request(kind);
-                    if after.power.is_none() {
-                        self.ignored_sleeps.count();
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-/// The timer's count, not cut to 24 bits, at a time in nanoseconds. Wraps after 163,000 years of `u64` nanoseconds,
-/// which is never.
-fn ticks_at(now_ns: u64) -> u64 {
-    let ticks = u128::from(now_ns)
-        .saturating_mul(TIMER_HZ.into())
-        .checked_div(NS_PER_SECOND.into());
-    u64::try_from(ticks.unwrap_or(0)).unwrap_or(u64::MAX)
-}
-
-/// The first nanosecond at which the timer's count is `ticks`; `None` beyond the end of time.
-fn ns_at(ticks: u64) -> Option<u64> {
-    let ns = u128::from(ticks).saturating_mul(u128::from(NS_PER_SECOND));
-    u64::try_from(ns.div_ceil(u128::from(TIMER_HZ))).ok()
-}
-
-/// When the timer's top bit changes next.
-fn next_overflow(ticks: u64) -> u64 {
-    (ticks & !(OVERFLOW_TICKS - 1)).saturating_add(OVERFLOW_TICKS)
-}
-
-/// When the timer is to interrupt, in ticks: never while its bit is set already or not enabled.
-fn deadline(inner: &Inner, ticks: u64) -> Option<u64> {
-    let State {
-        status,
-        enable,
-        overflow_at,
-        ..
-    } = inner.state;
-    let waits = enable & TIMER != 0 && status & TIMER == 0;
-    let due = ticks >= overflow_at;
-    (waits && !(due && inner.overflow_told)).then_some(overflow_at)
 }
 
 impl Timed for AcpiPm {
     /// In nanoseconds of the virtual clock.
     fn next_deadline(&self) -> Option<u64> {
         let inner = self.inner.lock();
-        deadline(&inner, self.ticks()).and_then(ns_at)
+        inner.block.deadline(self.ticks()).and_then(timer::ns_at)
     }
 
     fn tick(&self) {
-        self.update(|inner, ticks, after| {
-            if deadline(inner, ticks).is_some_and(|due| due <= ticks) {
-                inner.overflow_told = true;
-                after.power = Some(PowerRequest::Wakeup(WakeupReason::PmTimer));
-            }
-        });
+        if self.update(Block::take_timer) {
+            self.wiring
+                .power
+                .power(PowerRequest::Wakeup(WakeupReason::PmTimer));
+        }
     }
 }
 
 impl BusDevice for AcpiPm {
     fn read(&self, offset: u64, data: &mut [u8]) {
-        // The timer is read once, so that a 4-byte read is one value.
+        // The clock is read once, so that a 4-byte read of the timer is one value.
         let inner = self.inner.lock();
-        let ticks = self.ticks();
-        for (at, slot) in (0_u64..).map(|i| offset.wrapping_add(i)).zip(data) {
-            let [low, high] = self.read_word(at & !1, &inner.state, ticks).to_le_bytes();
-            *slot = if at & 1 == 0 { low } else { high };
-        }
+        inner.block.read(offset, data, self.ticks());
     }
 
     fn write(&self, offset: u64, data: &[u8]) {
-        let mut bytes = (0_u64..)
-            .map(|i| offset.wrapping_add(i))
-            .zip(data)
-            .peekable();
-        self.update(|inner, ticks, after| {
-            while let Some((at, &first)) = bytes.next() {
-                let word = at & !1;
-                let (value, mask) = if at & 1 == 1 {
-                    (u16::from_le_bytes([0, first]), 0xff00)
-                } else if let Some((_, &second)) = bytes.next() {
-                    (u16::from_le_bytes([first, second]), 0xffff)
-                } else {
-                    (u16::from(first), 0x00ff)
-                };
-                self.write_word(word, value, mask, (&mut *inner, ticks, &mut *after));
-            }
+        let (Asks { sleep, enables }, enable) = self.update(|block, ticks| {
+            let asks = block.write(offset, data, ticks);
+            (asks, block.state.enable)
         });
+        if enables {
+            self.enable_wakeups(enable);
+        }
+        match sleep.map(|kind| self.sleep_types.request(kind)) {
+            Some(Some(request)) => self.wiring.power.power(request),
+            Some(None) => self.ignored_sleeps.count(),
+            None => {}
+        }
     }
 
     fn granularity(&self) -> Granularity {
@@ -435,18 +294,11 @@ impl BusDevice for AcpiPm {
 
 impl Resettable for AcpiPm {
     fn enter(&self, _kind: ResetType) {
-        let mut inner = self.inner.lock();
-        inner.state = State::FRESH;
-        inner.overflow_told = false;
+        self.inner.lock().block = Block::fresh();
     }
 
     fn hold(&self, _kind: ResetType) {
-        let mut inner = self.inner.lock();
-        let ticks = self.ticks();
-        self.settle(&mut inner, ticks, true);
-        drop(inner);
-        self.tell_wakeups(0);
-        self.wiring.rearm.notify();
+        self.announce();
     }
 }
 
@@ -454,11 +306,11 @@ impl SaveRestore for AcpiPm {
     type State = State;
 
     fn save(&self) -> State {
-        self.inner.lock().state
+        self.inner.lock().block.state
     }
 
     fn restore(&self, state: &State) -> Result<(), Error> {
-        if state.control & (SLP_EN | SCI_EN) != SCI_EN {
+        if !Block::is_sound(state) {
             return Err(Error::BadState {
                 device: "acpi-pm",
                 field: "control",
@@ -466,14 +318,8 @@ impl SaveRestore for AcpiPm {
                 expected: "with bit 0 (SCI_EN) set and bit 13 (SLP_EN) clear",
             });
         }
-        let mut inner = self.inner.lock();
-        inner.state = *state;
-        inner.overflow_told = false;
-        let ticks = self.ticks();
-        self.settle(&mut inner, ticks, true);
-        drop(inner);
-        self.tell_wakeups(state.enable);
-        self.wiring.rearm.notify();
+        self.inner.lock().block = Block::restored(*state);
+        self.announce();
         Ok(())
     }
 }
@@ -483,7 +329,7 @@ impl Pausable for AcpiPm {}
 impl fmt::Debug for AcpiPm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AcpiPm")
-            .field("state", &self.inner.lock().state)
+            .field("block", &self.inner.lock().block)
             .field("sleep_types", &self.sleep_types)
             .field("ignored_sleeps", &self.ignored_sleeps)
             .finish_non_exhaustive()
