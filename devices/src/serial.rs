@@ -130,8 +130,8 @@ impl Serial {
         Self::with_input_notify(irq, output, Arc::new(NoNotify))
     }
 
-    /// A port that, after [`input`](Self::input) did not take everything, calls `input_ready` when its FIFO has been
-    /// emptied.
+    /// A port that, after [`input`](Self::input) did not take everything or [`input_room`](Self::input_room) was 0, calls
+    /// `input_ready` when its FIFO has been emptied.
     pub fn with_input_notify(
         irq: Arc<dyn IrqLine>,
         output: Arc<dyn Output>,
@@ -155,13 +155,7 @@ impl Serial {
     /// reading from wherever they come. In loopback mode a port receives nothing.
     pub fn input(&self, bytes: &[u8]) -> usize {
         let mut inner = self.inner.lock();
-        let looped = inner.uart.state().modem_control & LOOPBACK != 0;
-        let room = if looped {
-            0
-        } else {
-            inner.uart.fifo_capacity()
-        };
-        let taken = bytes.get(..room).unwrap_or(bytes);
+        let taken = bytes.get(..room(&inner.uart)).unwrap_or(bytes);
         if taken.len() < bytes.len() {
             self.starved.store(true, Ordering::Release);
         }
@@ -173,12 +167,11 @@ impl Serial {
     /// How many bytes [`input`](Self::input) would take now.
     pub fn input_room(&self) -> usize {
         let inner = self.inner.lock();
-        let looped = inner.uart.state().modem_control & LOOPBACK != 0;
-        if looped {
-            0
-        } else {
-            inner.uart.fifo_capacity()
+        let room = room(&inner.uart);
+        if room == 0 {
+            self.starved.store(true, Ordering::Release);
         }
+        room
     }
 
     /// How many bytes the output did not take.
@@ -255,6 +248,15 @@ impl Serial {
         if self.starved.swap(false, Ordering::AcqRel) {
             self.input_ready.notify();
         }
+    }
+}
+
+/// How much a port can receive: nothing in loopback mode.
+fn room(uart: &Uart) -> usize {
+    if uart.state().modem_control & LOOPBACK != 0 {
+        0
+    } else {
+        uart.fifo_capacity()
     }
 }
 

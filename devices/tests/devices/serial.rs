@@ -82,6 +82,17 @@ fn what_does_not_fit_waits_with_the_caller_who_is_told_when_there_is_room() {
 }
 
 #[test]
+fn who_found_no_room_is_told_too() {
+    let rig = Rig::new();
+    assert_eq!(rig.port.input(&[0; FIFO_SIZE]), FIFO_SIZE);
+    assert_eq!(rig.port.input_room(), 0);
+    for _ in 0..FIFO_SIZE {
+        inb(&rig.port, DATA);
+    }
+    assert_eq!(rig.hungry.load(Ordering::SeqCst), 1);
+}
+
+#[test]
 fn the_receive_interrupt_stays_until_the_fifo_is_empty() {
     let rig = Rig::new();
     outb(&rig.port, ENABLE, 0x01);
