@@ -48,8 +48,7 @@ fn main() -> ExitCode {
         Ok(Invocation::Show(text)) => return show(&text),
         Err(error) => return fail(&error, USAGE),
     };
-    let logging = env_logger::Env::default().default_filter_or("info");
-    env_logger::Builder::from_env(logging).format_target(false).init();
+    start_logging();
     let exit_codes = config.exit_codes;
     match vmm::run(*config) {
         Ok(status) => {
@@ -62,6 +61,17 @@ fn main() -> ExitCode {
         }
         Err(error) => fail(&error, error.exit_code()),
     }
+}
+
+/// Log lines go to standard error; RUST_LOG says which.
+fn start_logging() {
+    let filter = env_logger::Env::default().default_filter_or("info");
+    env_logger::Builder::from_env(filter)
+        .format(|line, record| {
+            let (time, level) = (line.timestamp_millis(), record.level());
+            writeln!(line, "{time} {level:<5} {}", record.args())
+        })
+        .init();
 }
 
 fn show(text: &str) -> ExitCode {

@@ -287,7 +287,7 @@ mod tests {
             (&["--bogus"], &["--bogus", "--help"]),
             (&["-x"], &["-x", "--help"]),
             (&["disk.img"], &["disk.img", "--kernel"]),
-            (&["-S=1"], &["-S", "takes no value"]),
+            (&["--no-reboot=1"], &["--no-reboot", "takes no value", "leave it out"]),
             (&["--kernel", "k", "--firmware", "f"], &["--kernel", "--firmware", "exclude"]),
             (&["--initrd", "i"], &["--initrd", "add --kernel"]),
             (&["--append", "x"], &["--append", "add --kernel"]),

@@ -130,11 +130,15 @@ menu:
         je 3f
         addw $3, %bx
         jmp 1b
-2:      say entries                     // no such key: show the menu again
+2:      say s_unknown
         jmp menu
 3:      jmpw *%cs:1(%bx)
 
 // ---- the entries ------------------------------------------------------------
+
+help:
+        say entries
+        jmp menu
 
 reset_i8042:
         say s_i8042
@@ -438,6 +442,7 @@ sci:
 .endm
 
 table:
+        entry '?', help
         entry 'r', reset_i8042
         entry '9', reset_port92
         entry 'c', reset_cf9
@@ -481,8 +486,10 @@ entries:
         .ascii "  b  spin for ever\n"
         .ascii "  h  halt until a key is pressed\n"
         .ascii "  d  halt for ever, interrupts off\n"
-        .asciz "  x  hammer the I/O ports\n"
+        .ascii "  x  hammer the I/O ports\n"
+        .asciz "  ?  show these keys again\n"
 prompt: .asciz "\nguest> "
+s_unknown: .asciz "no such key; ? shows those that are\n"
 s_i8042: .asciz "reset: keyboard controller\n"
 s_port92: .asciz "reset: port 0x92\n"
 s_cf9:  .asciz "reset: port 0xcf9\n"

@@ -37,7 +37,7 @@ mod tests {
     #[test]
     fn the_menu_says_what_each_key_does() {
         let text = String::from_utf8_lossy(image());
-        for key in "r9ctspleswnbhdx".chars() {
+        for key in "r9ctsplewnbhdx?".chars() {
             assert!(text.contains(&format!("\n  {key}  ")), "{key} is not in the menu");
         }
     }

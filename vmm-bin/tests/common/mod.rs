@@ -1,0 +1,352 @@
+//! Runs the program as a user does, and waits for what it says. Every wait has a deadline, so that
+//! a hang is a failure.
+
+#![allow(dead_code, clippy::allow_attributes, reason = "each test file is a crate of its own and needs other parts")]
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// No single step of a test takes longer, on a machine that is busy with other things.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The program.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vmm-bin"));
+    command.env_remove("RUST_LOG");
+    command
+}
+
+/// Whether this test can run. Where KVM is, it must work; where it is not, the test says so.
+pub(crate) fn kvm(test: &str) -> bool {
+    let there = Path::new("/dev/kvm").exists();
+    if !there {
+        eprintln!("SKIPPED {test}: this machine has no /dev/kvm");
+    }
+    there
+}
+
+/// A directory that is removed with everything in it.
+pub(crate) struct Directory(PathBuf);
+
+impl Directory {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("vmm-bin-{}-{number}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// The path as the value of an option.
+    pub(crate) fn option(&self, kind: &str, name: &str) -> String {
+        format!("{kind}:{}", self.path(name).display())
+    }
+
+    /// What is in it.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.0).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// Runs the program to its end, with nothing to read.
+pub(crate) fn output(args: &[&str]) -> Output {
+    let child = program()
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = child.id();
+    let (done, ended) = std::sync::mpsc::channel::<()>();
+    let watchdog = std::thread::spawn(move || {
+        if ended.recv_timeout(DEADLINE).is_err() {
+            kill(pid, "KILL");
+        }
+    });
+    let output = child.wait_with_output().unwrap();
+    drop(done.send(()));
+    watchdog.join().unwrap();
+    output
+}
+
+/// Sends a signal.
+pub(crate) fn kill(pid: u32, signal: &str) {
+    Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status().unwrap();
+}
+
+/// Calls `look` until it gives something.
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < DEADLINE, "no {what} in {DEADLINE:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Everything that a stream has said so far.
+#[derive(Clone, Default)]
+pub(crate) struct Transcript(Arc<Mutex<Vec<u8>>>);
+
+impl Transcript {
+    /// Writes down what `stream` says until its end.
+    pub(crate) fn of(mut stream: impl Read + Send + 'static) -> (Self, JoinHandle<()>) {
+        let transcript = Self::default();
+        let sink = transcript.clone();
+        let thread = std::thread::spawn(move || {
+            let mut buf = [0; 4096];
+            loop {
+                match stream.read(&mut buf) {
+                    Ok(0) => break,
+                    Ok(count) => sink.0.lock().unwrap().extend_from_slice(&buf[..count]),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(_) => break,
+                }
+            }
+        });
+        (transcript, thread)
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+/// How a run ended.
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+    pub(crate) log: String,
+}
+
+/// A VM whose serial line and monitor are sockets.
+pub(crate) struct Vm {
+    pub(crate) child: Child,
+    pub(crate) directory: Directory,
+    log: Transcript,
+    logger: Option<JoinHandle<()>>,
+    serial: UnixStream,
+    heard: Transcript,
+    /// How much of `heard` earlier calls have used up.
+    used: usize,
+}
+
+impl Vm {
+    /// Starts the embedded guest and waits for its menu.
+    pub(crate) fn menu(args: &[&str]) -> Self {
+        let mut vm = Self::start(args);
+        vm.hear("guest> ");
+        vm
+    }
+
+    /// Starts the program with a serial line and a monitor.
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let directory = Directory::new();
+        let mut child = program()
+            .args(["--serial", &directory.option("unix", "serial")])
+            .args(["--qmp", &directory.option("unix", "qmp")])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (log, logger) = Transcript::of(child.stderr.take().unwrap());
+        let path = directory.path("serial");
+        let serial = wait_for("serial socket", || {
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("vmm-bin ended at once, {status}: {}", log.text());
+            }
+            UnixStream::connect(&path).ok()
+        });
+        let (heard, _) = Transcript::of(serial.try_clone().unwrap());
+        Self { child, directory, log, logger: Some(logger), serial, heard, used: 0 }
+    }
+
+    /// Waits until the guest says `text`, after what it said before.
+    pub(crate) fn hear(&mut self, text: &str) {
+        let start = Instant::now();
+        loop {
+            let heard = self.heard.text();
+            if let Some(at) = heard.get(self.used..).and_then(|new| new.find(text)) {
+                self.used += at + text.len();
+                return;
+            }
+            let rest = heard.get(self.used..).unwrap_or_default();
+            assert!(
+                start.elapsed() < DEADLINE,
+                "the guest did not say {text:?} but {rest:?}; log:\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// How many bytes the guest has said so far.
+    pub(crate) fn heard(&self) -> usize {
+        self.heard.text().len()
+    }
+
+    /// Types.
+    pub(crate) fn keys(&mut self, keys: &str) {
+        self.serial.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Types a key of the menu and waits for what the guest says.
+    pub(crate) fn press(&mut self, keys: &str, answer: &str) {
+        self.keys(keys);
+        self.hear(answer);
+    }
+
+    /// The log so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.text()
+    }
+
+    /// Waits for a line in the log.
+    pub(crate) fn logged(&self, text: &str) {
+        wait_for(&format!("{text:?} in the log"), || self.log().contains(text).then_some(()));
+    }
+
+    /// Ends the connection to the serial line.
+    pub(crate) fn hang_up(&self) {
+        self.serial.shutdown(std::net::Shutdown::Both).unwrap();
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        kill(self.child.id(), signal);
+    }
+
+    pub(crate) fn qmp(&self) -> Qmp {
+        Qmp::connect(&self.directory.path("qmp"))
+    }
+
+    /// Waits for the program to end.
+    pub(crate) fn wait(mut self) -> Ended {
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(start.elapsed() < DEADLINE, "vmm-bin does not end; log:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        self.logger.take().unwrap().join().unwrap();
+        assert_eq!(self.directory.names(), Vec::<String>::new(), "something was left behind");
+        Ended { code: status.code(), signal: status.signal(), log: self.log() }
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A client of the monitor.
+pub(crate) struct Qmp {
+    stream: UnixStream,
+    buffer: Vec<u8>,
+    events: Vec<Value>,
+}
+
+impl Qmp {
+    pub(crate) fn connect(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let mut qmp = Self { stream, buffer: Vec::new(), events: Vec::new() };
+        assert!(qmp.message().expect("a greeting").get("QMP").is_some());
+        qmp.execute("qmp_capabilities");
+        qmp
+    }
+
+    /// The next message; `None` at the end.
+    fn message(&mut self) -> Option<Value> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                return Some(serde_json::from_slice(&line).unwrap());
+            }
+            let mut buf = [0; 4096];
+            match self.stream.read(&mut buf) {
+                Ok(0) => return None,
+                Ok(count) => self.buffer.extend_from_slice(&buf[..count]),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("no message in time: {error}"),
+            }
+        }
+    }
+
+    /// Sends a command; returns the whole reply.
+    pub(crate) fn reply(&mut self, command: &str, arguments: Value) -> Value {
+        let request = json!({"execute": command, "arguments": arguments});
+        self.stream.write_all(request.to_string().as_bytes()).unwrap();
+        loop {
+            let message = self.message().expect("a reply");
+            if message.get("event").is_none() {
+                return message;
+            }
+            self.events.push(message);
+        }
+    }
+
+    /// Sends a command that must succeed.
+    pub(crate) fn execute(&mut self, command: &str) -> Value {
+        let reply = self.reply(command, json!({}));
+        reply.get("return").unwrap_or_else(|| panic!("{command}: {reply}")).clone()
+    }
+
+    /// Waits for an event of this name and returns its data. Events before it are forgotten.
+    pub(crate) fn event(&mut self, name: &str) -> Value {
+        loop {
+            let event = if self.events.is_empty() {
+                self.message().unwrap_or_else(|| panic!("the end, and no {name}"))
+            } else {
+                self.events.remove(0)
+            };
+            if event["event"] == name {
+                return event["data"].clone();
+            }
+        }
+    }
+
+    /// The names of all events until the end of the stream.
+    pub(crate) fn last_events(mut self) -> Vec<String> {
+        let mut names: Vec<_> = std::mem::take(&mut self.events);
+        while let Some(message) = self.message() {
+            names.push(message);
+        }
+        names.iter().filter_map(|event| event["event"].as_str()).map(str::to_owned).collect()
+    }
+
+    pub(crate) fn status(&mut self) -> String {
+        self.execute("query-status")["status"].as_str().unwrap().to_owned()
+    }
+}

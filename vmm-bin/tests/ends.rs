@@ -1,0 +1,254 @@
+//! How the program ends when the host wants it: signals, a terminal that goes away, input that
+//! ends; and what it leaves behind, which is nothing.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by unwrapping")]
+
+mod common;
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+use std::time::Duration;
+
+use common::{DEADLINE, Directory, Qmp, Transcript, Vm, kill, kvm, program, wait_for};
+use serde_json::json;
+
+#[test]
+fn a_signal_ends_the_vm_in_order() {
+    if !kvm("a_signal_ends_the_vm_in_order") {
+        return;
+    }
+    for (name, number) in [("TERM", 15), ("INT", 2), ("HUP", 1)] {
+        let vm = Vm::menu(&["--no-shutdown"]);
+        let mut qmp = vm.qmp();
+        vm.signal(name);
+        assert_eq!(qmp.event("SHUTDOWN"), json!({"guest": false, "reason": "host-signal"}));
+        assert_eq!(qmp.last_events(), Vec::<String>::new());
+        let ended = vm.wait();
+        assert_eq!((ended.code, ended.signal), (Some(0), None), "SIG{name}");
+        let line = format!("terminating on signal {number} from pid ");
+        assert!(ended.log.contains(&line), "{}", ended.log);
+        assert!(ended.log.contains("(kill)") || ended.log.contains("(<unknown process>)"));
+    }
+}
+
+#[test]
+fn a_signal_ends_the_vm_whatever_it_does() {
+    if !kvm("a_signal_ends_the_vm_whatever_it_does") {
+        return;
+    }
+    let vm = Vm::start(&["-S"]);
+    vm.signal("TERM");
+    assert_eq!(vm.wait().code, Some(0), "not started");
+    for (keys, says) in [("b", "spinning"), ("d", "interrupts off"), ("n", "counting")] {
+        let mut vm = Vm::menu(&[]);
+        vm.press(keys, says);
+        vm.signal("TERM");
+        assert_eq!(vm.wait().code, Some(0), "{says}");
+    }
+    let vm = Vm::menu(&[]);
+    vm.qmp().execute("stop");
+    vm.signal("TERM");
+    assert_eq!(vm.wait().code, Some(0), "stopped");
+}
+
+/// A monitor client that never reads keeps the tear-down busy until its bound. A second signal
+/// does not wait for that; and either way the program ends.
+#[test]
+fn a_second_signal_during_tear_down_ends_the_program() {
+    if !kvm("a_second_signal_during_tear_down_ends_the_program") {
+        return;
+    }
+    for pause in [0, 1, 5, 20, 50] {
+        let vm = Vm::menu(&[]);
+        vm.signal("TERM");
+        std::thread::sleep(Duration::from_millis(pause));
+        vm.signal("TERM");
+        vm.signal("TERM");
+        let mut vm = vm;
+        let status = wait_for("end", || vm.child.try_wait().unwrap());
+        assert!(matches!(status.code(), Some(0 | 143)), "{status}");
+    }
+}
+
+#[test]
+fn a_client_that_never_reads_does_not_keep_the_program_alive() {
+    if !kvm("a_client_that_never_reads_does_not_keep_the_program_alive") {
+        return;
+    }
+    let mut vm = Vm::menu(&["--action", "panic=none"]);
+    let lazy = vm.qmp();
+    for _ in 0..20 {
+        vm.press("p", "The guest goes on.");
+    }
+    vm.signal("TERM");
+    assert_eq!(vm.wait().code, Some(0));
+    drop(lazy);
+}
+
+#[test]
+fn sockets_are_private_and_everything_is_removed() {
+    if !kvm("sockets_are_private_and_everything_is_removed") {
+        return;
+    }
+    let directory = Directory::new();
+    let pidfile = directory.path("pid");
+    let mut vm = Vm::menu(&["--pidfile", pidfile.to_str().unwrap()]);
+    for name in ["qmp", "serial"] {
+        let mode = vm.directory.path(name).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    let text = std::fs::read_to_string(&pidfile).unwrap();
+    assert_eq!(text, format!("{}\n", vm.child.id()));
+    // The next one with the same PID file is refused, and does not take it away.
+    let second = common::output(&["--pidfile", pidfile.to_str().unwrap()]);
+    assert_eq!(second.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&second.stderr).contains(&vm.child.id().to_string()));
+    assert!(pidfile.exists());
+    vm.keys("s");
+    vm.wait();
+    assert_eq!(directory.names(), Vec::<String>::new());
+}
+
+/// Killed, it cannot clean up; and the next start is not kept from its work.
+#[test]
+fn what_a_killed_process_left_is_taken_over() {
+    if !kvm("what_a_killed_process_left_is_taken_over") {
+        return;
+    }
+    let directory = Directory::new();
+    let pidfile = directory.path("pid");
+    let start = || {
+        program()
+            .args(["--serial", &directory.option("unix", "serial")])
+            .args(["--qmp", &directory.option("unix", "qmp")])
+            .args(["--pidfile", pidfile.to_str().unwrap()])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let mut first = start();
+    wait_for("socket", || UnixStream::connect(directory.path("qmp")).ok());
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert_eq!(directory.names(), ["pid", "qmp", "serial"]);
+    let mut second = start();
+    wait_for("socket", || UnixStream::connect(directory.path("qmp")).ok());
+    Qmp::connect(&directory.path("qmp")).execute("quit");
+    assert_eq!(second.wait().unwrap().code(), Some(0));
+    assert_eq!(directory.names(), Vec::<String>::new());
+}
+
+/// `vmm-bin < /dev/null` and `vmm-bin <&-` run on, and do not spin.
+#[test]
+fn the_end_of_input_is_no_end_of_the_vm() {
+    if !kvm("the_end_of_input_is_no_end_of_the_vm") {
+        return;
+    }
+    for shell in ["exec \"$0\" </dev/null", "exec \"$0\" <&-", "exec \"$0\" <\"$1\""] {
+        let directory = Directory::new();
+        let keys = directory.path("keys");
+        std::fs::write(&keys, "zzz").unwrap();
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", shell, env!("CARGO_BIN_EXE_vmm-bin"), keys.to_str().unwrap()])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (said, reader) = Transcript::of(child.stdout.take().unwrap());
+        wait_for("menu", || said.text().contains("guest> ").then_some(()));
+        if shell.contains("$1") {
+            wait_for("answer", || (said.text().matches("no such key").count() == 3).then_some(()));
+        }
+        let before = cpu_ticks(child.id());
+        std::thread::sleep(Duration::from_millis(500));
+        let spent = cpu_ticks(child.id()) - before;
+        assert!(spent < 20, "{shell}: {spent} ticks of 10 ms in half a second of doing nothing");
+        kill(child.id(), "TERM");
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{shell}");
+        reader.join().unwrap();
+    }
+}
+
+/// User and system time of a process so far, in ticks.
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields = stat.rsplit_once(')').unwrap().1;
+    fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+}
+
+/// A reader that stops reading costs the guest bytes, not time; one that goes away, nothing.
+#[test]
+fn a_reader_of_the_console_may_stop_or_go() {
+    if !kvm("a_reader_of_the_console_may_stop_or_go") {
+        return;
+    }
+    let directory = Directory::new();
+    let mut child = program()
+        .args(["--qmp", &directory.option("unix", "qmp")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut keys = child.stdin.take().unwrap();
+    let console = child.stdout.take().unwrap();
+    wait_for("socket", || UnixStream::connect(directory.path("qmp")).ok());
+    let mut qmp = Qmp::connect(&directory.path("qmp"));
+    // Nobody reads; the pipe and the ring fill up, and the guest goes on to its reset.
+    for _ in 0..300 {
+        keys.write_all(b"????").unwrap();
+    }
+    keys.write_all(b"9").unwrap();
+    assert_eq!(qmp.event("RESET"), json!({"guest": true, "reason": "guest-reset"}));
+    assert_eq!(qmp.status(), "running");
+    drop(console);
+    keys.write_all(b"??9").unwrap();
+    qmp.event("RESET");
+    keys.write_all(b"s").unwrap();
+    qmp.event("SHUTDOWN");
+    assert_eq!(wait_for("end", || child.try_wait().unwrap()).code(), Some(0));
+}
+
+#[test]
+fn the_console_in_a_file_is_complete() {
+    if !kvm("the_console_in_a_file_is_complete") {
+        return;
+    }
+    let directory = Directory::new();
+    let mut child = program()
+        .args(["--serial", &directory.option("file", "console")])
+        .args(["--qmp", &directory.option("unix", "qmp")])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let console = || std::fs::read_to_string(directory.path("console")).unwrap_or_default();
+    wait_for("menu in the file", || console().contains("guest> ").then_some(()));
+    Qmp::connect(&directory.path("qmp")).execute("quit");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(console().ends_with("guest> "));
+}
+
+/// One client after the other; what the guest says in between is there for the next one.
+#[test]
+fn clients_of_the_serial_socket_take_turns() {
+    if !kvm("clients_of_the_serial_socket_take_turns") {
+        return;
+    }
+    let mut vm = Vm::menu(&[]);
+    let path = vm.directory.path("serial");
+    let second = UnixStream::connect(&path).unwrap();
+    let (said, _) = Transcript::of(second.try_clone().unwrap());
+    vm.press("z", "no such key");
+    assert_eq!(said.text(), "", "the second client waits for its turn");
+    vm.hang_up();
+    let mut second = second;
+    second.set_write_timeout(Some(DEADLINE)).unwrap();
+    second.write_all(b"z").unwrap();
+    wait_for("answer", || said.text().contains("no such key").then_some(()));
+    second.write_all(b"s").unwrap();
+    assert_eq!(vm.wait().code, Some(0));
+}

@@ -1,0 +1,301 @@
+//! Every entry of the embedded guest's menu: what the guest says, what the log says, what the
+//! monitor's clients hear, and how the program ends.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by unwrapping")]
+
+mod common;
+
+use common::{Vm, kvm};
+use serde_json::json;
+
+/// Presses a key that resets the machine and checks everything about it.
+fn resets(test: &str, key: &str, says: &str) {
+    if !kvm(test) {
+        return;
+    }
+    let mut vm = Vm::menu(&[]);
+    let mut qmp = vm.qmp();
+    for _ in 0..3 {
+        vm.press(key, says);
+        vm.hear("Memory is as at power-on.");
+        vm.hear("guest> ");
+        assert_eq!(qmp.event("RESET"), json!({"guest": true, "reason": "guest-reset"}));
+        assert_eq!(qmp.status(), "running");
+    }
+    assert_eq!(vm.log().matches("RESET: the machine is reset, cause: guest-reset").count(), 3);
+    vm.keys("s");
+    assert_eq!(vm.wait().code, Some(0));
+}
+
+#[test]
+fn reset_through_the_keyboard_controller() {
+    resets("reset_through_the_keyboard_controller", "r", "reset: keyboard controller");
+}
+
+#[test]
+fn reset_through_port_92() {
+    resets("reset_through_port_92", "9", "reset: port 0x92");
+}
+
+#[test]
+fn reset_through_port_cf9() {
+    resets("reset_through_port_cf9", "c", "reset: port 0xcf9");
+}
+
+/// Real hardware reports a triple fault as a shutdown, which resets. A KVM that emulates may
+/// report that it cannot emulate, which is an internal error. Both are what they should be.
+#[test]
+fn triple_fault() {
+    if !kvm("triple_fault") {
+        return;
+    }
+    let mut vm = Vm::menu(&[]);
+    let mut qmp = vm.qmp();
+    vm.press("t", "triple fault");
+    let status = common::wait_for("answer to the triple fault", || {
+        let log = vm.log();
+        if log.contains("RESET: the machine is reset, cause: guest-reset") {
+            Some("running")
+        } else {
+            log.contains("STOP: the VM is stopped").then_some("internal-error")
+        }
+    });
+    assert_eq!(qmp.status(), status);
+    if status == "internal-error" {
+        let error = qmp.reply("cont", json!({}));
+        let text = "Resetting the Virtual Machine is required";
+        assert_eq!(error["error"]["desc"], text);
+        qmp.execute("system_reset");
+        assert_eq!(qmp.status(), "prelaunch");
+        qmp.execute("cont");
+    }
+    vm.hear("Memory is as at power-on.");
+    vm.hear("guest> ");
+    vm.keys("s");
+    assert_eq!(vm.wait().code, Some(0));
+}
+
+#[test]
+fn shutdown() {
+    if !kvm("shutdown") {
+        return;
+    }
+    let mut vm = Vm::menu(&[]);
+    let mut qmp = vm.qmp();
+    vm.press("s", "shutdown: S5");
+    assert_eq!(qmp.event("SHUTDOWN"), json!({"guest": true, "reason": "guest-shutdown"}));
+    assert_eq!(qmp.last_events(), Vec::<String>::new(), "nothing follows SHUTDOWN but the end");
+    let ended = vm.wait();
+    assert_eq!(ended.code, Some(0));
+    assert!(ended.log.contains("SHUTDOWN: the machine is shut down, cause: guest-shutdown"));
+    assert!(ended.log.contains("the VM has ended: guest-shutdown"));
+}
+
+#[test]
+fn panic_ends_the_vm() {
+    if !kvm("panic_ends_the_vm") {
+        return;
+    }
+    for (action, code) in [("shutdown", 0), ("exit-failure", 1)] {
+        let mut vm = Vm::menu(&["--action", &format!("panic={action}")]);
+        let mut qmp = vm.qmp();
+        vm.keys("p");
+        assert_eq!(qmp.event("GUEST_PANICKED"), json!({"action": "poweroff"}));
+        assert_eq!(qmp.event("SHUTDOWN"), json!({"guest": true, "reason": "guest-panic"}));
+        let ended = vm.wait();
+        assert_eq!(ended.code, Some(code), "{action}");
+        assert!(ended.log.contains("GUEST_PANICKED: the guest panicked, action: poweroff"));
+    }
+}
+
+#[test]
+fn panic_pauses_the_vm_and_cont_lets_it_go_on() {
+    if !kvm("panic_pauses_the_vm_and_cont_lets_it_go_on") {
+        return;
+    }
+    let mut vm = Vm::menu(&["--action", "panic=pause"]);
+    let mut qmp = vm.qmp();
+    vm.keys("p");
+    assert_eq!(qmp.event("GUEST_PANICKED"), json!({"action": "pause"}));
+    qmp.event("STOP");
+    assert_eq!(qmp.status(), "guest-panicked");
+    qmp.execute("cont");
+    vm.hear("The guest goes on.");
+    vm.keys("s");
+    assert_eq!(vm.wait().code, Some(0));
+}
+
+#[test]
+fn panic_without_action_leaves_the_guest_alone() {
+    if !kvm("panic_without_action_leaves_the_guest_alone") {
+        return;
+    }
+    let mut vm = Vm::menu(&["--action", "panic=none"]);
+    let mut qmp = vm.qmp();
+    for _ in 0..3 {
+        vm.press("p", "The guest goes on.");
+        assert_eq!(qmp.event("GUEST_PANICKED"), json!({"action": "run"}));
+    }
+    vm.keys("s");
+    assert_eq!(vm.wait().code, Some(0));
+}
+
+#[test]
+fn crash_kernel() {
+    if !kvm("crash_kernel") {
+        return;
+    }
+    let mut vm = Vm::menu(&[]);
+    let mut qmp = vm.qmp();
+    vm.press("l", "The guest goes on.");
+    assert_eq!(qmp.event("GUEST_CRASHLOADED"), json!({"action": "run"}));
+    assert_eq!(qmp.status(), "running");
+    vm.logged("GUEST_CRASHLOADED: the guest runs its crash kernel");
+    vm.keys("s");
+    assert_eq!(vm.wait().code, Some(0));
+}
+
+#[test]
+fn exit_with_a_code() {
+    if !kvm("exit_with_a_code") {
+        return;
+    }
+    for (digit, code) in [("0", 1), ("3", 7), ("9", 19)] {
+        let mut vm = Vm::menu(&[]);
+        vm.press("e", "gives the code 2n+1: ");
+        vm.keys(digit);
+        let ended = vm.wait();
+        assert_eq!(ended.code, Some(code), "{}", ended.log);
+        assert!(ended.log.contains(&format!("the guest's exit code is {code}")));
+    }
+    let mut vm = Vm::menu(&[]);
+    vm.press("ex", "That is no digit.");
+    vm.keys("s");
+    assert_eq!(vm.wait().code, Some(0));
+}
+
+#[test]
+fn power_button() {
+    if !kvm("power_button") {
+        return;
+    }
+    let mut vm = Vm::menu(&[]);
+    let mut qmp = vm.qmp();
+    // Not asked for: the event goes out, and the guest hears nothing of it.
+    qmp.execute("system_powerdown");
+    qmp.event("POWERDOWN");
+    for _ in 0..2 {
+        vm.press("w", "waiting for the power button");
+        qmp.execute("system_powerdown");
+        qmp.event("POWERDOWN");
+        vm.hear("The power button was pressed.");
+        vm.hear("guest> ");
+    }
+    vm.logged("POWERDOWN: the power button is pressed");
+    vm.keys("s");
+    assert_eq!(vm.wait().code, Some(0));
+}
+
+#[test]
+fn counting_stops_and_goes_on() {
+    if !kvm("counting_stops_and_goes_on") {
+        return;
+    }
+    let mut vm = Vm::menu(&[]);
+    let mut qmp = vm.qmp();
+    vm.press("n", "counting");
+    vm.hear("\n3\r\n");
+    for _ in 0..3 {
+        qmp.execute("stop");
+        assert_eq!(qmp.status(), "paused");
+        // What was said before the stop may still be on its way.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let said = vm.heard();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert_eq!(vm.heard(), said, "a stopped guest speaks");
+        qmp.execute("cont");
+        common::wait_for("number after cont", || (vm.heard() > said).then_some(()));
+    }
+    vm.press(" ", "guest> ");
+    vm.keys("s");
+    assert_eq!(vm.wait().code, Some(0));
+}
+
+#[test]
+fn a_busy_guest_is_stopped_reset_and_ended() {
+    if !kvm("a_busy_guest_is_stopped_reset_and_ended") {
+        return;
+    }
+    let mut vm = Vm::menu(&[]);
+    let mut qmp = vm.qmp();
+    vm.press("b", "spinning");
+    for _ in 0..10 {
+        qmp.execute("stop");
+        assert_eq!(qmp.status(), "paused");
+        qmp.execute("cont");
+        assert_eq!(qmp.status(), "running");
+    }
+    qmp.execute("system_reset");
+    let data = json!({"guest": false, "reason": "host-qmp-system-reset"});
+    assert_eq!(qmp.event("RESET"), data);
+    vm.hear("guest> ");
+    vm.press("b", "spinning");
+    qmp.execute("quit");
+    assert_eq!(vm.wait().code, Some(0));
+}
+
+#[test]
+fn a_halted_guest_wakes_up_on_a_key() {
+    if !kvm("a_halted_guest_wakes_up_on_a_key") {
+        return;
+    }
+    let mut vm = Vm::menu(&[]);
+    vm.press("h", "halted");
+    vm.press(" ", "A key woke the guest.");
+    vm.keys("s");
+    assert_eq!(vm.wait().code, Some(0));
+}
+
+#[test]
+fn a_guest_that_halts_for_good_is_stopped_reset_and_ended() {
+    if !kvm("a_guest_that_halts_for_good_is_stopped_reset_and_ended") {
+        return;
+    }
+    let mut vm = Vm::menu(&[]);
+    let mut qmp = vm.qmp();
+    vm.press("d", "halted, interrupts off");
+    // More keys than the UART holds: they wait outside, and nobody waits for them.
+    vm.keys(&"z".repeat(200));
+    qmp.execute("stop");
+    qmp.execute("cont");
+    qmp.execute("system_reset");
+    vm.hear("guest> ");
+    vm.press("s", "shutdown: S5");
+    assert_eq!(vm.wait().code, Some(0));
+}
+
+#[test]
+fn hammering_the_ports_harms_nobody() {
+    if !kvm("hammering_the_ports_harms_nobody") {
+        return;
+    }
+    let mut vm = Vm::menu(&[]);
+    for _ in 0..5 {
+        vm.press("x", "hammered");
+        vm.hear("guest> ");
+    }
+    vm.keys("s");
+    assert_eq!(vm.wait().code, Some(0));
+}
+
+#[test]
+fn an_unknown_key_is_answered() {
+    if !kvm("an_unknown_key_is_answered") {
+        return;
+    }
+    let mut vm = Vm::menu(&[]);
+    vm.press("z", "no such key");
+    vm.press("?", "A key makes the guest");
+    vm.keys("s");
+    assert_eq!(vm.wait().code, Some(0));
+}
