@@ -257,3 +257,66 @@ impl<F: ?Sized, L: Clone> Round<'_, F, L> {
         self.is_registered(at).then_some(callback)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Key, Registry, Remove};
+    use alloc::rc::Rc;
+    use std::vec::Vec;
+
+    fn registered(registry: &Registry<u32>) -> Vec<u32> {
+        let entries = registry.entries.borrow();
+        entries
+            .callbacks
+            .iter()
+            .flatten()
+            .map(|callback| **callback)
+            .collect()
+    }
+
+    /// Adds and removes in an order without a pattern, and looks at the table itself.
+    #[test]
+    fn there_are_never_more_gaps_than_notifiers() {
+        let registry = Registry::<u32>::new();
+        let mut keys: Vec<(Key, u32)> = Vec::new();
+        let mut random = 1_u32;
+        for n in 0..5_000 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            // Grows for a while, shrinks for a while.
+            let grows = (n / 500) % 2 == 0;
+            if keys.is_empty() || grows != (random >> 16).is_multiple_of(4) {
+                keys.push((
+                    registry.add(i32::from((random >> 24) as u8 % 3), (), Rc::new(n)),
+                    n,
+                ));
+            } else {
+                let (key, _) = keys.swap_remove((random >> 8) as usize % keys.len());
+                registry.remove(key);
+                registry.remove(key);
+            }
+            let entries = registry.entries.borrow();
+            assert_eq!(registry.len(), keys.len());
+            assert!(entries.callbacks.len() <= 2 * keys.len());
+            assert_eq!(entries.keys.len(), entries.callbacks.len());
+            assert_eq!(entries.labels.len(), entries.callbacks.len());
+            assert!(entries.keys.is_sorted());
+        }
+        keys.sort_by_key(|(key, _)| *key);
+        assert_eq!(
+            registered(&registry),
+            keys.iter().map(|(_, n)| *n).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn a_round_keeps_what_it_began_with() {
+        let registry = Registry::<u32>::new();
+        let first = registry.add(0, (), Rc::new(1));
+        let round = registry.round();
+        registry.add(0, (), Rc::new(2));
+        registry.remove(first);
+        assert_eq!(registered(&registry), [2]);
+        assert_eq!(round.entries.callbacks.len(), 1);
+        assert_eq!(round.get(0), None, "it is not registered any more");
+    }
+}
