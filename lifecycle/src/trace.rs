@@ -161,6 +161,9 @@ impl core::error::Error for Divergence {}
 /// Plays a trace through the decisions: every state in it must be one that they lead to. Returns
 /// the state at the end, if the trace tells.
 ///
+/// A trace that has lost its front may begin in the middle of a plan: what it tells before the
+/// first decision is believed.
+///
 /// # Errors
 ///
 /// [`Divergence`], the first.
@@ -171,7 +174,10 @@ pub fn replay<'a>(
     let mut state = None;
     // The changes that plans under way still owe, the innermost plan last.
     let mut owed: Vec<RunState> = Vec::new();
+    // The plan that a trace without its front begins in is not known.
+    let mut plan_known = None;
     for record in records {
+        plan_known.get_or_insert(record.sequence == 0);
         let diverged = Divergence {
             record: *record,
             state,
@@ -201,9 +207,12 @@ pub fn replay<'a>(
             Happening::Set { to } => Steps::of(&[Step::SetState(to)]),
             Happening::State { from, to } => {
                 agree(&mut state, from).ok_or(diverged)?;
-                let at = owed.iter().rposition(|owed| *owed == to).ok_or(diverged)?;
-                owed.remove(at);
                 state = Some(to);
+                match owed.iter().rposition(|owed| *owed == to) {
+                    Some(at) => drop(owed.remove(at)),
+                    None if plan_known == Some(false) => {}
+                    None => return Err(diverged),
+                }
                 continue;
             }
             Happening::RolledBack { from, to } => {
@@ -216,6 +225,7 @@ pub fn replay<'a>(
             | Happening::Refused(_)
             | Happening::Exit => continue,
         };
+        plan_known = Some(true);
         owed.extend(steps.into_iter().filter_map(|step| match step {
             Step::SetState(to) => Some(to),
             _ => None,

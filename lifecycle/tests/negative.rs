@@ -236,7 +236,7 @@ fn a_tear_down_goes_on_whatever_fails() {
             Ok(())
         });
     let mut phases = 0;
-    let failures = teardown.run(&*vm, Duration::from_secs(5), |_| phases += 1);
+    let failures = teardown.run(&*vm, Duration::from_secs(2), |_| phases += 1);
     assert_eq!(phases, TeardownPhase::ALL.len());
     assert!(matches!(
         failures[..],

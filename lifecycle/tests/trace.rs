@@ -12,7 +12,7 @@ use lifecycle::{
 use proptest::prelude::*;
 use runstate::RunState;
 
-use crate::common::{machine, machine_with, running};
+use crate::common::{machine, machine_with, running, suspended};
 
 #[derive(Debug, Default)]
 struct Gate {
@@ -96,11 +96,15 @@ fn a_request_that_is_held_or_idle_turns_do_not_fill_the_trace() {
     let (vm, _) = running(Compat::Current);
     vm.requests().suspend();
     vm.stop(RunState::Paused).expect("stops");
-    let total = vm.with_trace(lifecycle::Trace::total);
-    for _ in 0..100 {
+    let (sleeper, _) = suspended(Compat::Current);
+    for vm in [vm, sleeper] {
         vm.dispatch();
+        let total = vm.with_trace(lifecycle::Trace::total);
+        for _ in 0..100 {
+            vm.dispatch();
+        }
+        assert_eq!(vm.with_trace(lifecycle::Trace::total), total);
     }
-    assert_eq!(vm.with_trace(lifecycle::Trace::total), total);
 }
 
 #[test]
@@ -122,7 +126,7 @@ fn a_trace_that_was_tampered_with_diverges() {
     assert!(replay(&forged, Compat::Current).is_err());
     let missing: Vec<_> = records
         .iter()
-        .filter(|record| !matches!(record.happening, Happening::Start { .. }))
+        .filter(|record| !matches!(record.happening, Happening::Stop { .. }))
         .collect();
     assert!(replay(missing, Compat::Current).is_err());
 }
@@ -194,7 +198,8 @@ proptest! {
             let records: Vec<TraceRecord> =
                 vm.with_trace(|trace| trace.records().copied().collect());
             let replayed = replay(&records, compat);
-            if capacity == 10_000 {
+            // Plans nest under `Qemu7_2`: a trace without its front misses the outer ones.
+            if capacity == 10_000 || compat == Compat::Current {
                 let state = replayed.map_err(|e| TestCaseError::fail(e.to_string()))?;
                 prop_assert!(state.is_none_or(|state| state == vm.state()), "{:?}", records);
             }
