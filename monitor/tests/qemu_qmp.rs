@@ -1,0 +1,108 @@
+//! The QEMU project's own clients, unmodified: `qemu.qmp` and `qmp-shell` from PyPI.
+//!
+//! `QMP_PYTHON` names an interpreter that has `qemu.qmp`; otherwise `python3` is tried. Without
+//! them the tests say so and pass.
+
+mod support;
+#[path = "../examples/vmm/mod.rs"]
+mod vmm;
+
+use monitor::{MonitorSocket, ServerLimits};
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use support::{Client, Scratch};
+
+/// An interpreter that can import the library, or why there is none.
+fn python() -> Result<OsString, String> {
+    let python = std::env::var_os("QMP_PYTHON").unwrap_or_else(|| "python3".into());
+    let check = Command::new(&python)
+        .args(["-c", "import qemu.qmp"])
+        .output();
+    match check {
+        Ok(output) if output.status.success() => Ok(python),
+        Ok(_) => Err(format!("{} has no qemu.qmp", python.display())),
+        Err(error) => Err(format!("{} does not run: {error}", python.display())),
+    }
+}
+
+fn against_a_server(test: impl FnOnce(&OsString, &Path) -> Output) -> Option<String> {
+    let python = match python() {
+        Ok(python) => python,
+        Err(reason) => {
+            println!("skipped: {reason} (pip install qemu.qmp, or set QMP_PYTHON)");
+            return None;
+        }
+    };
+    let scratch = Scratch::new();
+    let path = scratch.path("qmp.sock");
+    let socket = MonitorSocket::bind(&path).expect("a socket");
+    let server = std::thread::spawn(move || {
+        vmm::run(vec![socket], ServerLimits::default())
+            .expect("it runs")
+            .cause
+            .to_string()
+    });
+    let output = test(&python, &path);
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(output.status.success(), "{text}");
+    // The shell takes the end of its server for a failure, so it does not quit itself.
+    if path.exists() {
+        let mut client = Client::connect(&path);
+        client.negotiate();
+        client.call("{'execute':'quit'}");
+    }
+    assert_eq!(server.join().expect("it does not panic"), "host-qmp-quit");
+    Some(text)
+}
+
+#[test]
+fn qemu_qmp_drives_the_server() {
+    let text = against_a_server(|python, path| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/qemu_qmp_client.py");
+        Command::new(python)
+            .arg(script)
+            .arg(path)
+            .output()
+            .expect("the client runs")
+    });
+    if let Some(text) = text {
+        assert!(text.contains("all as expected"), "{text}");
+    }
+}
+
+#[test]
+fn qmp_shell_drives_the_server() {
+    let text = against_a_server(|python, path| {
+        let mut shell = Command::new(python)
+            .args(["-c", "from qemu.qmp.qmp_shell import main; main()"])
+            .arg(path)
+            .env("HOME", path.parent().expect("a directory"))
+            .env("TERM", "dumb")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the shell runs");
+        let lines =
+            b"query-status\ncont\nset-action panic=bogus\nset-action panic=none\nquery-status\n";
+        let mut input = shell.stdin.take().expect("a pipe");
+        input.write_all(lines).expect("the shell reads");
+        drop(input);
+        shell.wait_with_output().expect("the shell ends")
+    });
+    let Some(text) = text else { return };
+    for expected in [
+        "Connected to QEMU 7.2.0",
+        "prelaunch",
+        "\"running\": true",
+        "Parameter 'panic' does not accept value 'bogus'",
+    ] {
+        assert!(text.contains(expected), "{expected} is not in: {text}");
+    }
+}
