@@ -1,4 +1,5 @@
-//! A guest's first steps, without a guest: it prints a line, reads what is typed, and resets the machine.
+//! A guest's first steps, without a guest: it prints a line, reads what is typed, and resets the
+//! machine.
 //!
 //! Run it: `cargo run -p devices --example bus_with_serial --features serial,port92`
 

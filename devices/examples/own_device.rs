@@ -1,7 +1,8 @@
-//! A device of one's own, held to its contract: a counter that a guest can start, and that counts what it is told.
+//! A device of one's own, held to its contract: a counter that a guest can start, and that counts
+//! what it is told.
 //!
-//! `cargo run -p devices --example own_device` runs the checks by hand; `cargo test -p devices --example own_device` runs
-//! the tests that the macro makes.
+//! `cargo run -p devices --example own_device` runs the checks by hand; `cargo test -p devices
+//! --example own_device` runs the tests that the macro makes.
 
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,21 +1,23 @@
 //! Where a device takes its time from.
 //!
-//! A device never asks the host for the time: the VMM hands it a clock. The *virtual* clock stands still while the VM
-//! is stopped; the *wall* clock (nanoseconds since 1970-01-01 00:00 UTC) runs on.
+//! A device never asks the host for the time: the VMM hands it a clock. The *virtual* clock stands
+//! still while the VM is stopped; the *wall* clock (nanoseconds since 1970-01-01 00:00 UTC) runs
+//! on.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A clock, in nanoseconds.
 ///
-/// Thread safety: called from vCPU threads and from the main loop, at times with the device's own lock held. It must
-/// not block and must not call back into the device.
+/// Thread safety: called from vCPU threads and from the main loop, at times with the device's own
+/// lock held. It must not block and must not call back into the device.
 pub trait Clock: Send + Sync {
     /// The time, in nanoseconds since the clock's own start (for a wall clock, the Unix epoch).
     fn now_ns(&self) -> u64;
 }
 
-/// The host's wall clock, in nanoseconds since the Unix epoch; 0 if the host's clock is set before 1970.
+/// The host's wall clock, in nanoseconds since the Unix epoch; 0 if the host's clock is set before
+/// 1970.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct HostClock;
 

@@ -1,10 +1,11 @@
 //! `isa-debug-exit`: a test guest ends the VM and picks the exit status.
 //!
-//! A write of `value`, 1, 2 or 4 bytes wide, asks for a shutdown with the exit code `value << 1 | 1`. It is a request as
-//! any other: the VM ends in order, with its disks flushed, when the main loop serves it. Reads give 0. There is no
-//! state.
+//! A write of `value`, 1, 2 or 4 bytes wide, asks for a shutdown with the exit code `value << 1 |
+//! 1`. It is a request as any other: the VM ends in order, with its disks flushed, when the main
+//! loop serves it. Reads give 0. There is no state.
 //!
-//! Behaviour: QEMU's `isa-debug-exit` of 10.0 and later. (QEMU 7.2 left the process from the vCPU thread.)
+//! Behaviour: QEMU's `isa-debug-exit` of 10.0 and later. (QEMU 7.2 left the process from the vCPU
+//! thread.)
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use crate::{
     SaveRestore,
 };
 
-/// Where QEMU has the device unless told otherwise. Test guests often expect `iobase=0xf4` and 4 bytes.
+/// Where QEMU has the device unless told otherwise. Test guests often expect `iobase=0xf4` and 4
+/// bytes.
 pub const PORTS: [Mapping; 1] = [Mapping::new(0x501, 2)];
 
 /// The device.

@@ -2,7 +2,8 @@
 //!
 //! A read gives 0xE9, which is how firmware finds out that somebody listens. There is no state.
 //!
-//! Behaviour: QEMU's `isa-debugcon` with `iobase=0x402`, as SeaBIOS and OVMF use it; Bochs' port 0xE9.
+//! Behaviour: QEMU's `isa-debugcon` with `iobase=0x402`, as SeaBIOS and OVMF use it; Bochs' port
+//! 0xE9.
 
 use std::fmt;
 use std::sync::Arc;

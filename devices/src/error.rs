@@ -39,8 +39,9 @@ pub enum Error {
         /// What that has.
         other_range: Mapping,
     },
-    /// Something was asked of a reset tree while it runs a phase; ask again when the reset is over (a device posts a
-    /// [`PowerRequest::Reset`](crate::PowerRequest::Reset) instead, which the VMM serves later).
+    /// Something was asked of a reset tree while it runs a phase; ask again when the reset is over
+    /// (a device posts a [`PowerRequest::Reset`](crate::PowerRequest::Reset) instead, which the
+    /// VMM serves later).
     #[error(
         "the reset tree is running its {0} phase: it cannot be reset or changed from within one"
     )]

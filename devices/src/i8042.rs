@@ -1,4 +1,5 @@
-//! The i8042 keyboard controller, with nothing plugged in: what a guest needs to reset itself and to probe cleanly.
+//! The i8042 keyboard controller, with nothing plugged in: what a guest needs to reset itself and
+//! to probe cleanly.
 //!
 //! | command (0x64) | effect |
 //! |---|---|
@@ -13,14 +14,14 @@
 //! | 0xDD, 0xDF | A20 off, on (stored) |
 //! | 0xF0 to 0xFF | pulse output bits: **resets if bit 0 is clear** |
 //!
-//! What is sent to a keyboard or mouse is answered as a controller does when nobody takes the byte: 0xFE with the time-out
-//! bit in the status. A driver then knows at once, instead of waiting. The output buffer holds one byte; a newer one
-//! replaces it.
+//! What is sent to a keyboard or mouse is answered as a controller does when nobody takes the byte:
+//! 0xFE with the time-out bit in the status. A driver then knows at once, instead of waiting. The
+//! output buffer holds one byte; a newer one replaces it.
 //!
 //! `vm-superio` has an i8042 too, of which a guest can use the reset command and nothing else.
 //!
-//! Behaviour: QEMU's `pckbd`; IBM PS/2 Hardware Interface Technical Reference, keyboard and auxiliary device
-//! controller.
+//! Behaviour: QEMU's `pckbd`; IBM PS/2 Hardware Interface Technical Reference, keyboard and
+//! auxiliary device controller.
 
 use std::fmt;
 use std::sync::Arc;
@@ -155,7 +156,8 @@ pub struct I8042 {
 }
 
 impl I8042 {
-    /// A controller that posts its resets to `power` and drives two interrupt lines, 1 and 12 on a PC.
+    /// A controller that posts its resets to `power` and drives two interrupt lines, 1 and 12 on a
+    /// PC.
     pub fn new(
         keyboard_irq: Arc<dyn IrqLine>,
         mouse_irq: Arc<dyn IrqLine>,

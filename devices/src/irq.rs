@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// One interrupt line, as a device drives it: by level.
 ///
-/// Behind it is whatever the VMM has: `KVM_IRQ_LINE`, an irqfd (write on `true`), or an interrupt controller of its
-/// own. A device calls `set` when the level changes, and again after a restore.
+/// Behind it is whatever the VMM has: `KVM_IRQ_LINE`, an irqfd (write on `true`), or an interrupt
+/// controller of its own. A device calls `set` when the level changes, and again after a restore.
 ///
-/// Thread safety: called from vCPU threads and from the main loop **with the device's lock held**, so that two threads
-/// cannot set two levels in the wrong order. It must not block and must not call back into the device.
+/// Thread safety: called from vCPU threads and from the main loop **with the device's lock held**,
+/// so that two threads cannot set two levels in the wrong order. It must not block and must not
+/// call back into the device.
 pub trait IrqLine: Send + Sync {
     /// Drives the line high (`true`) or low (`false`).
     fn set(&self, level: bool);

@@ -1,9 +1,10 @@
 //! Telling the main loop to look again.
 
-/// A hint to the VMM's main loop: a deadline moved, output waits, input fits again. An eventfd write in most VMMs.
+/// A hint to the VMM's main loop: a deadline moved, output waits, input fits again. An eventfd
+/// write in most VMMs.
 ///
-/// Every `Fn() + Send + Sync` is one. It carries nothing; who is notified looks at the device. It may come once too
-/// often, never too rarely.
+/// Every `Fn() + Send + Sync` is one. It carries nothing; who is notified looks at the device. It
+/// may come once too often, never too rarely.
 ///
 /// Thread safety: called from vCPU threads without the device's lock. It must not block.
 pub trait Notify: Send + Sync {

@@ -10,10 +10,11 @@ use crate::{NoNotify, Notify};
 
 /// A sink for bytes that a guest writes.
 ///
-/// Thread safety: called from vCPU threads with the device's lock held. It must not block: a sink in front of a file
-/// descriptor sets it non-blocking or queues (see [`OutputRing`]).
+/// Thread safety: called from vCPU threads with the device's lock held. It must not block: a sink
+/// in front of a file descriptor sets it non-blocking or queues (see [`OutputRing`]).
 pub trait Output: Send + Sync {
-    /// Takes as many of `bytes` as it can at once and returns how many. The rest is lost, and the device counts it.
+    /// Takes as many of `bytes` as it can at once and returns how many. The rest is lost, and the
+    /// device counts it.
     fn write(&self, bytes: &[u8]) -> usize;
 }
 
@@ -23,7 +24,8 @@ impl<O: Output + ?Sized> Output for Arc<O> {
     }
 }
 
-/// A bounded queue between a device and whoever writes its bytes out. What does not fit is dropped and counted.
+/// A bounded queue between a device and whoever writes its bytes out. What does not fit is dropped
+/// and counted.
 pub struct OutputRing {
     queue: Guarded<VecDeque<u8>>,
     capacity: usize,

@@ -1,8 +1,8 @@
 //! System control port A (0x92): the fast A20 gate and the fast reset.
 //!
-//! Bit 0 resets the machine on its rising edge only: a guest that writes 1 twice resets once. Bit 1 is the A20 gate,
-//! which is stored for the guest to read back; KVM guests have A20 always open. A reset clears bit 0 and nothing
-//! else.
+//! Bit 0 resets the machine on its rising edge only: a guest that writes 1 twice resets once. Bit 1
+//! is the A20 gate, which is stored for the guest to read back; KVM guests have A20 always open. A
+//! reset clears bit 0 and nothing else.
 //!
 //! Behaviour: QEMU's `port92`.
 

@@ -1,7 +1,8 @@
 //! What a device asks of the VM's lifecycle.
 //!
-//! A device decides nothing about the VM. It posts a request and goes on: the write that raised it completes, and the
-//! VMM's main loop does what its policy says, later. That is why a guest can reset itself from inside any device.
+//! A device decides nothing about the VM. It posts a request and goes on: the write that raised it
+//! completes, and the VMM's main loop does what its policy says, later. That is why a guest can
+//! reset itself from inside any device.
 
 use std::sync::Arc;
 
@@ -27,7 +28,8 @@ pub enum PowerRequest {
     Reset,
     /// Power the machine off (`guest-shutdown`).
     Shutdown {
-        /// The process exit status that the guest asked for, unmasked; an operating system keeps its low 8 bits.
+        /// The process exit status that the guest asked for, unmasked; an operating system keeps
+        /// its low 8 bits.
         exit_code: Option<u32>,
     },
     /// Enter ACPI S3.
@@ -44,15 +46,16 @@ pub enum PowerRequest {
 
 /// Where devices post their [`PowerRequest`]s.
 ///
-/// Thread safety: called from vCPU threads and from the main loop, never with a device's lock held. It must not block
-/// and must not wait for the request to be served (the vCPU that raised it could then never be paused). A hostile guest
-/// posts as fast as it can run: a sink keeps a latch for each kind, not a queue.
+/// Thread safety: called from vCPU threads and from the main loop, never with a device's lock held.
+/// It must not block and must not wait for the request to be served (the vCPU that raised it could
+/// then never be paused). A hostile guest posts as fast as it can run: a sink keeps a latch for
+/// each kind, not a queue.
 pub trait PowerSink: Send + Sync {
     /// Posts a request.
     fn power(&self, request: PowerRequest);
 
-    /// Says whether `reason` may wake the guest. Called when a guest writes its wakeup-enable bits and when they are
-    /// reset. A VMM without suspend leaves it as it is: nothing happens.
+    /// Says whether `reason` may wake the guest. Called when a guest writes its wakeup-enable bits
+    /// and when they are reset. A VMM without suspend leaves it as it is: nothing happens.
     fn enable_wakeup(&self, reason: WakeupReason, enabled: bool) {
         let _ = (reason, enabled);
     }
@@ -71,7 +74,8 @@ impl<S: PowerSink + ?Sized> PowerSink for Arc<S> {
 /// How many requests a [`PowerProbe`] keeps.
 const PROBE_LIMIT: usize = 1024;
 
-/// A sink that remembers what it was asked, for tests. It keeps the first 1024 requests and drops the rest.
+/// A sink that remembers what it was asked, for tests. It keeps the first 1024 requests and drops
+/// the rest.
 #[derive(Debug, Default)]
 pub struct PowerProbe {
     seen: Guarded<Vec<PowerRequest>>,

@@ -5,8 +5,9 @@
 //! | 0 | the guest has panicked | the VMM handles that |
 //! | 1 | the guest has panicked and starts its crash kernel | the VMM handles that |
 //!
-//! With both bits written, the panic counts alone. What is read is a hint for the guest and filters nothing: the guest is
-//! told less, and believed anyway. The guest finds the device by ACPI (`_HID` `QEMU0001`). There is no state.
+//! With both bits written, the panic counts alone. What is read is a hint for the guest and filters
+//! nothing: the guest is told less, and believed anyway. The guest finds the device by ACPI (`_HID`
+//! `QEMU0001`). There is no state.
 //!
 //! Behaviour: QEMU's `pvpanic` and its `docs/specs/pvpanic`, bits 0 and 1.
 

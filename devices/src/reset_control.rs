@@ -1,10 +1,10 @@
 //! The reset-control register (0xCF9), which is also a good ACPI reset register.
 //!
-//! A write with bit 2 set resets the machine and stores nothing. Any other write stores the bits that the chipset has.
-//! "Full" and "system" resets are not told apart, as in QEMU.
+//! A write with bit 2 set resets the machine and stores nothing. Any other write stores the bits
+//! that the chipset has. "Full" and "system" resets are not told apart, as in QEMU.
 //!
-//! On a machine with PCI, map it as an [overlay](crate::BusBuilder::overlay): it lies inside the PCI address port.
-//! In the FADT, give [`FADT_RESET_VALUE`] at port 0xCF9.
+//! On a machine with PCI, map it as an [overlay](crate::BusBuilder::overlay): it lies inside the
+//! PCI address port. In the FADT, give [`FADT_RESET_VALUE`] at port 0xCF9.
 //!
 //! Behaviour: QEMU's PIIX3 and ICH9; Intel 82801IB (ICH9) datasheet, RST_CNT; ACPI 6.5, 4.8.3.6.
 

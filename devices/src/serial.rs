@@ -5,9 +5,10 @@
 //!   guest ◀──RBR── receive FIFO, 64 bytes ◀── input(): takes what fits, the caller keeps the rest
 //! ```
 //!
-//! The registers are `vm-superio`'s. This module adds what a VMM needs around them: a line that is a level, no blocking, no
-//! growth, reset, and three repairs that guests other than Linux depend on: the receive interrupt stays until the FIFO is
-//! empty; of two causes, the interrupt-identification register shows the more urgent and keeps the other; and the
+//! The registers are `vm-superio`'s. This module adds what a VMM needs around them: a line that is
+//! a level, no blocking, no growth, reset, and three repairs that guests other than Linux depend
+//! on: the receive interrupt stays until the FIFO is empty; of two causes, the
+//! interrupt-identification register shows the more urgent and keeps the other; and the
 //! FIFO-control register clears the FIFO.
 //!
 //! Source: National Semiconductor PC16550D datasheet, section 8.
@@ -87,7 +88,8 @@ impl Trigger for NoTrigger {
     }
 }
 
-/// Hands bytes to the [`Output`] and counts what it does not take. It never fails, so the registers never see an error.
+/// Hands bytes to the [`Output`] and counts what it does not take. It never fails, so the registers
+/// never see an error.
 #[derive(Clone)]
 struct Sink {
     output: Arc<dyn Output>,
@@ -125,13 +127,15 @@ pub struct Serial {
 }
 
 impl Serial {
-    /// A port that drives `irq` and sends to `output`. Whoever feeds its input polls [`input_room`](Self::input_room).
+    /// A port that drives `irq` and sends to `output`. Whoever feeds its input polls
+    /// [`input_room`](Self::input_room).
     pub fn new(irq: Arc<dyn IrqLine>, output: Arc<dyn Output>) -> Self {
         Self::with_input_notify(irq, output, Arc::new(NoNotify))
     }
 
-    /// A port that, after [`input`](Self::input) did not take everything or [`input_room`](Self::input_room) was 0, calls
-    /// `input_ready` when its FIFO has been emptied.
+    /// A port that, after [`input`](Self::input) did not take everything or
+    /// [`input_room`](Self::input_room) was 0, calls `input_ready` when its FIFO has been
+    /// emptied.
     pub fn with_input_notify(
         irq: Arc<dyn IrqLine>,
         output: Arc<dyn Output>,
@@ -151,8 +155,9 @@ impl Serial {
         }
     }
 
-    /// Receives bytes, as many as fit, and returns how many. Nothing is dropped: the caller keeps the rest, and stops
-    /// reading from wherever they come. In loopback mode a port receives nothing.
+    /// Receives bytes, as many as fit, and returns how many. Nothing is dropped: the caller keeps
+    /// the rest, and stops reading from wherever they come. In loopback mode a port receives
+    /// nothing.
     pub fn input(&self, bytes: &[u8]) -> usize {
         let mut inner = self.inner.lock();
         let taken = bytes.get(..room(&inner.uart)).unwrap_or(bytes);

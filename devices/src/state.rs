@@ -16,17 +16,20 @@ pub trait SaveRestore {
     ///
     /// # Errors
     ///
-    /// [`Error::BadState`] if the state could not have come from `save`. The device is then unchanged.
+    /// [`Error::BadState`] if the state could not have come from `save`. The device is then
+    /// unchanged.
     fn restore(&self, state: &Self::State) -> Result<(), Error>;
 }
 
 /// A device that can stop working and go on.
 ///
-/// A device that acts only in register accesses, ticks and input has nothing to stop: no vCPU runs and the clock stands
-/// still while a VM is paused. The defaults are for it. A device with a worker of its own implements both.
+/// A device that acts only in register accesses, ticks and input has nothing to stop: no vCPU runs
+/// and the clock stands still while a VM is paused. The defaults are for it. A device with a worker
+/// of its own implements both.
 pub trait Pausable {
-    /// Stops. When it returns, the device touches neither guest memory nor an interrupt line until `resume`. Work
-    /// that was accepted is kept, not dropped. Pausing twice is the same as once.
+    /// Stops. When it returns, the device touches neither guest memory nor an interrupt line until
+    /// `resume`. Work that was accepted is kept, not dropped. Pausing twice is the same as
+    /// once.
     fn pause(&self) {}
 
     /// Goes on, with the work that was kept. Without a pause before it, nothing happens.

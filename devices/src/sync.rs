@@ -1,7 +1,7 @@
 //! A lock that outlives a panic.
 //!
-//! A device must stay usable when another thread panicked while it held the device's lock: each device's state is valid
-//! after every single store, so what was left behind is used.
+//! A device must stay usable when another thread panicked while it held the device's lock: each
+//! device's state is valid after every single store, so what was left behind is used.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};

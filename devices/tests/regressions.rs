@@ -52,8 +52,9 @@ fn inb(device: &impl BusDevice, offset: u64) -> u8 {
     data[0]
 }
 
-/// propolis #90: a level was cleared on one side of a line while the other still drove it, because devices reset at
-/// different times. Here every device has forgotten its state (enter) before the first drives a line (hold).
+/// propolis #90: a level was cleared on one side of a line while the other still drove it, because
+/// devices reset at different times. Here every device has forgotten its state (enter) before the
+/// first drives a line (hold).
 #[test]
 fn no_line_moves_before_every_device_is_clean() {
     struct Source {
@@ -95,8 +96,8 @@ fn no_line_moves_before_every_device_is_clean() {
     assert!(!*source.asserted.lock().unwrap());
 }
 
-/// propolis #1033: the keyboard controller was not reset at all, and nobody noticed. A device without a reset is on the
-/// tree too, and is listed.
+/// propolis #1033: the keyboard controller was not reset at all, and nobody noticed. A device
+/// without a reset is on the tree too, and is listed.
 #[test]
 fn a_device_without_a_reset_is_known() {
     let tree = ResetTree::new();
@@ -110,7 +111,8 @@ fn a_device_without_a_reset_is_known() {
     assert_eq!(names, ["debug-exit"]);
 }
 
-/// openvmm #1044: removing some units stopped the others. OpenVMM #3491: a reset waited for a device that was gone.
+/// openvmm #1044: removing some units stopped the others. OpenVMM #3491: a reset waited for a
+/// device that was gone.
 #[test]
 fn removing_a_device_leaves_the_others_resettable() {
     struct Counts(Mutex<u32>);
@@ -136,9 +138,10 @@ fn removing_a_device_leaves_the_others_resettable() {
     }
 }
 
-/// CVE-2021-3750 and its family: a device's reset was entered again from inside itself. QEMU's own resettable core
-/// asserts that it is not nested, and that no count passes 50: a guest that finds a way there ends the VMM. Here both are
-/// errors. What a guest asks for during a reset is posted, and served by the main loop later.
+/// CVE-2021-3750 and its family: a device's reset was entered again from inside itself. QEMU's own
+/// resettable core asserts that it is not nested, and that no count passes 50: a guest that finds a
+/// way there ends the VMM. Here both are errors. What a guest asks for during a reset is posted,
+/// and served by the main loop later.
 #[test]
 fn a_reset_asked_for_during_a_reset_is_an_error_at_every_depth() {
     struct Nested {
@@ -175,8 +178,9 @@ fn a_reset_asked_for_during_a_reset_is_an_error_at_every_depth() {
     *nested.tree.lock().unwrap() = None;
 }
 
-/// cloud-hypervisor, cyberus-technology PR #96 and cloud-hypervisor #7638: the write to a reset register waited for the VMM
-/// to act, so the vCPU could never be paused. A request is posted, and the write is over.
+/// cloud-hypervisor, cyberus-technology PR #96 and cloud-hypervisor #7638: the write to a reset
+/// register waited for the VMM to act, so the vCPU could never be paused. A request is posted, and
+/// the write is over.
 #[cfg(all(
     feature = "i8042",
     feature = "port92",
@@ -206,8 +210,8 @@ fn a_guests_power_request_does_not_wait_to_be_served() {
     });
 }
 
-/// CVE-2020-27174 (Firecracker) and CVE-2020-27173 (vm-superio): the receive buffer grew with whatever was typed while the
-/// guest did not read.
+/// CVE-2020-27174 (Firecracker) and CVE-2020-27173 (vm-superio): the receive buffer grew with
+/// whatever was typed while the guest did not read.
 #[cfg(feature = "serial")]
 #[test]
 fn typing_at_a_guest_that_does_not_read_takes_no_memory() {
@@ -226,8 +230,8 @@ fn typing_at_a_guest_that_does_not_read_takes_no_memory() {
     assert_eq!(port.save().received.len(), 64);
 }
 
-/// cloud-hypervisor #1707 and #3004: nobody read the other end of the console, and the vCPU stood still. The output takes
-/// what it can; the rest is counted, exactly.
+/// cloud-hypervisor #1707 and #3004: nobody read the other end of the console, and the vCPU stood
+/// still. The output takes what it can; the rest is counted, exactly.
 #[cfg(all(feature = "serial", feature = "debugcon"))]
 #[test]
 fn a_reader_that_stopped_does_not_stop_the_guest() {
@@ -246,8 +250,9 @@ fn a_reader_that_stopped_does_not_stop_the_guest() {
     });
 }
 
-/// CVE-2014-3672 (the guest fills the host's disk through stderr), firecracker #5799, cloud-hypervisor #4787: a message for
-/// each access that nobody claims. Here it is a number; there is nothing in the crate that prints or logs.
+/// CVE-2014-3672 (the guest fills the host's disk through stderr), firecracker #5799,
+/// cloud-hypervisor #4787: a message for each access that nobody claims. Here it is a number; there
+/// is nothing in the crate that prints or logs.
 #[test]
 fn accesses_to_nobody_are_counted_and_not_logged() {
     let bus = BusBuilder::pio().build();
@@ -285,8 +290,8 @@ fn accesses_to_nobody_are_counted_and_not_logged() {
     assert!(files > 20);
 }
 
-/// QEMU: a machine that was reset while it was suspended resumed into memory that was gone, because the mark in CMOS byte
-/// 0x0F outlived every reset.
+/// QEMU: a machine that was reset while it was suspended resumed into memory that was gone, because
+/// the mark in CMOS byte 0x0F outlived every reset.
 #[cfg(feature = "cmos-rtc")]
 #[test]
 fn the_mark_to_resume_outlives_no_reset_but_a_wakeups() {
@@ -319,8 +324,8 @@ fn the_mark_to_resume_outlives_no_reset_but_a_wakeups() {
     assert_eq!(mark(), 0);
 }
 
-/// QEMU 7.2: a byte written to the high half of PM1_CNT was taken for the low half, so a guest that powers off with a byte
-/// access did not.
+/// QEMU 7.2: a byte written to the high half of PM1_CNT was taken for the low half, so a guest that
+/// powers off with a byte access did not.
 #[cfg(feature = "acpi-pm")]
 #[test]
 fn a_byte_written_to_pm1_cnt_keeps_the_other_byte() {
@@ -364,8 +369,8 @@ fn a_byte_written_to_pm1_cnt_keeps_the_other_byte() {
     assert_eq!(power.take(), []);
 }
 
-/// QEMU 7.2: `isa-debug-exit` left the process from the vCPU's thread, with disks unflushed. It is a request, and the
-/// device goes on.
+/// QEMU 7.2: `isa-debug-exit` left the process from the vCPU's thread, with disks unflushed. It is
+/// a request, and the device goes on.
 #[cfg(feature = "debug-exit")]
 #[test]
 fn debug_exit_is_a_request_and_the_device_goes_on() {
@@ -378,8 +383,8 @@ fn debug_exit_is_a_request_and_the_device_goes_on() {
     }
 }
 
-/// cloud-hypervisor #8092 and #3585: one lock before all devices, so a vCPU inside one device held up every other, and the
-/// pause. A vCPU that is stuck in a device stops nobody.
+/// cloud-hypervisor #8092 and #3585: one lock before all devices, so a vCPU inside one device held
+/// up every other, and the pause. A vCPU that is stuck in a device stops nobody.
 #[test]
 fn a_vcpu_inside_one_device_does_not_hold_up_another() {
     struct Stuck(Mutex<Sender<()>>, Mutex<Receiver<()>>);
@@ -419,8 +424,8 @@ fn a_vcpu_inside_one_device_does_not_hold_up_another() {
     assert_eq!(vcpu.join().unwrap(), 1);
 }
 
-/// firecracker #5764 (a UART that is stuck after a restore): the guest waits for an interrupt that was pending when the
-/// state was saved.
+/// firecracker #5764 (a UART that is stuck after a restore): the guest waits for an interrupt that
+/// was pending when the state was saved.
 #[cfg(feature = "serial")]
 #[test]
 fn an_interrupt_that_was_pending_when_saved_is_pending_when_restored() {
@@ -436,8 +441,8 @@ fn an_interrupt_that_was_pending_when_saved_is_pending_when_restored() {
     }
 }
 
-/// QEMU gates a UART's two causes by priority; a model that shows both at once reads as a line error (0x06), which drivers
-/// answer by clearing a condition that is not there.
+/// QEMU gates a UART's two causes by priority; a model that shows both at once reads as a line
+/// error (0x06), which drivers answer by clearing a condition that is not there.
 #[cfg(feature = "serial")]
 #[test]
 fn two_interrupt_causes_do_not_read_as_a_line_error() {

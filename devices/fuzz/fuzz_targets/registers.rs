@@ -1,5 +1,5 @@
-//! A hostile guest at every device's registers, with time, typing, resets and restores in between. The model that the
-//! property tests use says what must come of it.
+//! A hostile guest at every device's registers, with time, typing, resets and restores in between.
+//! The model that the property tests use says what must come of it.
 
 #![no_main]
 

@@ -63,7 +63,8 @@ impl Block {
         self.status(ticks) & self.state.enable & SCI_SOURCES != 0
     }
 
-    /// When the timer is to interrupt, in ticks: never while its bit is not enabled, or stands and was told.
+    /// When the timer is to interrupt, in ticks: never while its bit is not enabled, or stands and
+    /// was told.
     pub(super) fn deadline(&self, ticks: u64) -> Option<u64> {
         let State {
             status,
@@ -99,7 +100,8 @@ impl Block {
         }
     }
 
-    /// Takes an access of any width: as many 16-bit registers as it reaches, each with a mask of the bytes written.
+    /// Takes an access of any width: as many 16-bit registers as it reaches, each with a mask of
+    /// the bytes written.
     pub(super) fn write(&mut self, offset: u64, data: &[u8], ticks: u64) -> Asks {
         let mut asks = Asks::default();
         let mut bytes = (0_u64..).map(|index| offset.wrapping_add(index)).zip(data);

@@ -1,4 +1,5 @@
-//! The ACPI fixed-hardware power-management block: PM1 event and control registers, and the PM timer.
+//! The ACPI fixed-hardware power-management block: PM1 event and control registers, and the PM
+//! timer.
 //!
 //! | offset | bytes | register | write | read |
 //! |---|---|---|---|---|
@@ -7,17 +8,19 @@
 //! | 4 | 2 | PM1_CNT | stored but for SLP_EN; **SLP_EN enters the sleep state of SLP_TYP** | stored |
 //! | 8 | 4 | PM_TMR | ignored | 24 bits at 3.579545 MHz of the virtual clock |
 //!
-//! The block is "ACPI only": there is no SMM, SCI_EN (PM1_CNT bit 0) is always 1, and the FADT has no SMI command port.
-//! There are no general-purpose events. The SCI (interrupt 9 on a PC) is a level: high while a status bit that is
-//! enabled is set.
+//! The block is "ACPI only": there is no SMM, SCI_EN (PM1_CNT bit 0) is always 1, and the FADT has
+//! no SMI command port. There are no general-purpose events. The SCI (interrupt 9 on a PC) is a
+//! level: high while a status bit that is enabled is set.
 //!
-//! The timer's status bit is set every 2^23 ticks (2.34 s), and after a reset it is set at once, as QEMU's is.
+//! The timer's status bit is set every 2^23 ticks (2.34 s), and after a reset it is set at once, as
+//! QEMU's is.
 //!
-//! An access may be 1, 2 or 4 bytes wide; a narrow write to a register keeps the register's other byte. That matters for
-//! PM1_CNT: the two halves of SLP_TYP and SLP_EN are in its high byte, and an operating system may write that alone.
+//! An access may be 1, 2 or 4 bytes wide; a narrow write to a register keeps the register's other
+//! byte. That matters for PM1_CNT: the two halves of SLP_TYP and SLP_EN are in its high byte, and
+//! an operating system may write that alone.
 //!
-//! Source: ACPI 6.5, sections 4.8.3.1 (PM1 event), 4.8.3.2 (PM1 control), 4.8.3.3 (timer). Behaviour: QEMU's `acpi`
-//! core.
+//! Source: ACPI 6.5, sections 4.8.3.1 (PM1 event), 4.8.3.2 (PM1 control), 4.8.3.3 (timer).
+//! Behaviour: QEMU's `acpi` core.
 
 mod block;
 mod timer;
@@ -184,13 +187,14 @@ impl AcpiPm {
         })
     }
 
-    /// Presses the power button. Returns whether the guest asked to be told; if not, the press is lost, as QEMU's is.
+    /// Presses the power button. Returns whether the guest asked to be told; if not, the press is
+    /// lost, as QEMU's is.
     pub fn press(&self) -> bool {
         self.update(|block, _| block.press())
     }
 
-    /// Tells the guest, after the reset that ends S3, that it was woken up, and why: sets WAK with RTC, TMR, or the power
-    /// button for any other reason.
+    /// Tells the guest, after the reset that ends S3, that it was woken up, and why: sets WAK with
+    /// RTC, TMR, or the power button for any other reason.
     pub fn wake(&self, reason: WakeupReason) {
         let cause = match reason {
             WakeupReason::Rtc => RTC,
@@ -209,7 +213,8 @@ impl AcpiPm {
         timer::ticks_at(self.wiring.clock.now_ns())
     }
 
-    /// Changes the registers, sets the SCI as one with it, and says when the timer's deadline has moved.
+    /// Changes the registers, sets the SCI as one with it, and says when the timer's deadline has
+    /// moved.
     fn update<T>(&self, change: impl FnOnce(&mut Block, u64) -> T) -> T {
         let mut inner = self.inner.lock();
         let ticks = self.ticks();

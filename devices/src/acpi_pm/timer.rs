@@ -6,7 +6,8 @@ const NS_PER_SECOND: u64 = 1_000_000_000;
 /// How often the timer's top bit changes, in ticks.
 const OVERFLOW_TICKS: u64 = 0x0080_0000;
 
-/// The timer's count at a time, not cut to 24 bits. It does not wrap: 2^64 ns are fewer than 2^64 ticks.
+/// The timer's count at a time, not cut to 24 bits. It does not wrap: 2^64 ns are fewer than 2^64
+/// ticks.
 pub(super) fn ticks_at(now_ns: u64) -> u64 {
     let ticks = u128::from(now_ns)
         .saturating_mul(TIMER_HZ.into())

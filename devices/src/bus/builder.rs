@@ -40,7 +40,8 @@ impl BusBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::EmptyRange`], [`Error::RangeTooLong`], or [`Error::Overlap`] with what is mapped already.
+    /// [`Error::EmptyRange`], [`Error::RangeTooLong`], or [`Error::Overlap`] with what is mapped
+    /// already.
     pub fn map(
         &mut self,
         name: &str,
@@ -51,9 +52,9 @@ impl BusBuilder {
         Ok(self)
     }
 
-    /// Maps `device` over whatever else claims the same addresses. For hardware that decodes a few bytes inside
-    /// another's range, such as the reset-control register 0xCF9 inside PCI's 0xCF8 to 0xCFB. Overlays must not overlap
-    /// each other.
+    /// Maps `device` over whatever else claims the same addresses. For hardware that decodes a few
+    /// bytes inside another's range, such as the reset-control register 0xCF9 inside PCI's
+    /// 0xCF8 to 0xCFB. Overlays must not overlap each other.
     ///
     /// # Errors
     ///

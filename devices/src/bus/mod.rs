@@ -6,23 +6,25 @@
 //!   vCPU n ──┘   (immutable, shared)  └─▶ nobody: all ones, counted
 //! ```
 //!
-//! A [`Bus`] is built once by a [`BusBuilder`] and never changes; threads share it through an `Arc` and look devices up
-//! without synchronising. To map or unmap at run time, build a new bus from the old one ([`Bus::to_builder`]) and swap
-//! the `Arc` that the vCPUs use.
+//! A [`Bus`] is built once by a [`BusBuilder`] and never changes; threads share it through an `Arc`
+//! and look devices up without synchronising. To map or unmap at run time, build a new bus from the
+//! old one ([`Bus::to_builder`]) and swap the `Arc` that the vCPUs use.
 //!
 //! How an access finds its device:
 //!
-//! 1. The address of the **first byte** decides; where an overlay covers it, the overlay wins. If nobody claims that
-//!    address, the whole access is unclaimed: it reads as all ones, writes go nowhere, and it is counted, not logged.
-//! 2. A device of [`Granularity::Whole`] gets the access as the guest made it, even where it reaches past the device's range.
-//! 3. A device of [`Granularity::Byte`] gets one byte at a time, in ascending order; bytes past the end of its range
-//!    are decoded as an access of their own.
+//! 1. The address of the **first byte** decides; where an overlay covers it, the overlay wins. If
+//!    nobody claims that address, the whole access is unclaimed: it reads as all ones, writes go
+//!    nowhere, and it is counted, not logged.
+//! 2. A device of [`Granularity::Whole`] gets the access as the guest made it, even where it
+//!    reaches past the device's range.
+//! 3. A device of [`Granularity::Byte`] gets one byte at a time, in ascending order; bytes past the
+//!    end of its range are decoded as an access of their own.
 //!
-//! So a dword write to PCI's 0xCF8 reaches the PCI host as a whole, or nobody, although a byte of it lies over the
-//! reset-control register at 0xCF9.
+//! So a dword write to PCI's 0xCF8 reaches the PCI host as a whole, or nobody, although a byte of
+//! it lies over the reset-control register at 0xCF9.
 //!
-//! The rule that must never be broken: **an access takes no lock but its device's own**, so a vCPU inside one device
-//! never waits for another.
+//! The rule that must never be broken: **an access takes no lock but its device's own**, so a vCPU
+//! inside one device never waits for another.
 
 mod builder;
 mod range;
@@ -47,11 +49,13 @@ pub enum Granularity {
 
 /// A device with registers.
 ///
-/// Thread safety: several vCPUs may be inside `read` and `write` at once; the device locks for itself.
+/// Thread safety: several vCPUs may be inside `read` and `write` at once; the device locks for
+/// itself.
 ///
-/// The guest is hostile. `offset` is where the access starts in the device's window, as it was mapped, and the access
-/// may reach past the window. No offset, length (0 included) or data may make a device panic, block, or grow without
-/// bound. [`conformance!`](crate::conformance!) tests that.
+/// The guest is hostile. `offset` is where the access starts in the device's window, as it was
+/// mapped, and the access may reach past the window. No offset, length (0 included) or data may
+/// make a device panic, block, or grow without bound. [`conformance!`](crate::conformance!) tests
+/// that.
 pub trait BusDevice: Send + Sync {
     /// Fills all of `data` with what the guest reads at `offset`, the lowest address first.
     fn read(&self, offset: u64, data: &mut [u8]);
@@ -170,8 +174,8 @@ impl Bus {
         range::find(&self.overlays, address).or_else(|| range::find(&self.ranges, address))
     }
 
-    /// The address `len` bytes on. An address space ends in its last address: what passes it starts at zero, as on the
-    /// processor's own bus.
+    /// The address `len` bytes on. An address space ends in its last address: what passes it starts
+    /// at zero, as on the processor's own bus.
     fn following(&self, address: u64, len: usize) -> u64 {
         address.wrapping_add(u64::try_from(len).unwrap_or(u64::MAX)) & self.last
     }
@@ -187,8 +191,9 @@ impl fmt::Debug for Bus {
     }
 }
 
-/// Answers an access of any length through a device's one-byte read. For devices of [`Granularity::Byte`], which may
-/// still be called with any length by somebody other than a [`Bus`].
+/// Answers an access of any length through a device's one-byte read. For devices of
+/// [`Granularity::Byte`], which may still be called with any length by somebody other than a
+/// [`Bus`].
 pub fn read_bytes(offset: u64, data: &mut [u8], mut read: impl FnMut(u64) -> u8) {
     for (index, slot) in (0_u64..).zip(data.iter_mut()) {
         *slot = read(offset.wrapping_add(index));

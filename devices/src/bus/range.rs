@@ -12,7 +12,8 @@ pub struct Mapping {
     pub base: u64,
     /// The length in bytes.
     pub len: u64,
-    /// The device's offset at `base`. Not 0 where a device has several ranges, as the i8042 at 0x60 and 0x64.
+    /// The device's offset at `base`. Not 0 where a device has several ranges, as the i8042 at
+    /// 0x60 and 0x64.
     pub offset: u64,
 }
 
@@ -60,8 +61,8 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// The device's offset for `address`, and how many bytes from there on belong to the range. `None` if the address
-    /// is outside.
+    /// The device's offset for `address`, and how many bytes from there on belong to the range.
+    /// `None` if the address is outside.
     pub(super) fn locate(&self, address: u64) -> Option<(u64, usize)> {
         let into = address.checked_sub(self.mapping.base)?;
         let beyond = self.last.checked_sub(address)?;

@@ -51,7 +51,8 @@ impl Alarm {
         }
     }
 
-    /// The first match after `time`, both in seconds since 1970; `None` if there is no such second in a day.
+    /// The first match after `time`, both in seconds since 1970; `None` if there is no such second
+    /// in a day.
     pub(super) fn next_after(self, time: i64) -> Option<i64> {
         let midnight = time.saturating_sub(time.rem_euclid(calendar::SECONDS_A_DAY));
         let start = u32::try_from(time.saturating_sub(midnight).saturating_add(1)).ok()?;
@@ -77,7 +78,8 @@ impl Alarm {
                         let first = hour
                             .saturating_mul(3600)
                             .saturating_add(minute.saturating_mul(60));
-                        // Whole minutes that are over are not searched: a guest moves the alarm as often as it likes.
+                        // Whole minutes that are over are not searched: a guest moves the alarm as
+                        // often as it likes.
                         if first.saturating_add(59) < start {
                             return None;
                         }

@@ -1,4 +1,5 @@
-//! Dates, and how the clock's registers spell them. The Gregorian calendar, years 0 to 9999, in UTC.
+//! Dates, and how the clock's registers spell them. The Gregorian calendar, years 0 to 9999, in
+//! UTC.
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -45,8 +46,9 @@ pub(super) fn encode(seconds: i64, mode: u8) -> Registers {
     ]
 }
 
-/// The time that the registers say, in seconds since 1970. Whatever a guest writes means something: the day and the
-/// month are brought into range, anything else that is too large carries over. The day of the week does not count.
+/// The time that the registers say, in seconds since 1970. Whatever a guest writes means something:
+/// the day and the month are brought into range, anything else that is too large carries over. The
+/// day of the week does not count.
 pub(super) fn decode(registers: Registers, mode: u8) -> i64 {
     let [second, minute, hour, _, day, month, year, century] = registers;
     let year = (value(century, mode) * 100 + value(year, mode)).rem_euclid(YEARS);
@@ -124,7 +126,8 @@ fn day_number(year: i64, month: i64, day: i64) -> i64 {
 
 /// Year, month and day of a day number of 0 or more.
 fn date(day: i64) -> (i64, i64, i64) {
-    // The average year is a little short or long of the one asked for; at most one step sets that right.
+    // The average year is a little short or long of the one asked for; at most one step sets that
+    // right.
     let mut year = day * 400 / DAYS_IN_400_YEARS;
     if days_before_year(year + 1) <= day {
         year += 1;

@@ -1,4 +1,5 @@
-//! The clock chip as a pure function of its registers and the wall clock: no lock, no line, no timer.
+//! The clock chip as a pure function of its registers and the wall clock: no lock, no line, no
+//! timer.
 
 use super::alarm::Alarm;
 use super::calendar::{self, INDICES, Registers};
@@ -82,8 +83,8 @@ impl State {
 
     /// Catches up with the wall clock. Returns whether an alarm that is enabled went off.
     ///
-    /// However long the time since the last call, the cost is the same, and each flag is set once. A wall clock that was
-    /// set back starts over from where it is.
+    /// However long the time since the last call, the cost is the same, and each flag is set once.
+    /// A wall clock that was set back starts over from where it is.
     pub(super) fn advance(&mut self, wall_ns: u64) -> bool {
         let (from, to) = (self.guest_ns(self.seen_ns), self.guest_ns(wall_ns));
         self.seen_ns = wall_ns;
@@ -256,8 +257,8 @@ impl State {
         }
     }
 
-    /// Lets the clock run from `registers`, `phase` nanoseconds into that second. While it runs, the bytes of the time
-    /// registers are not used, and zero.
+    /// Lets the clock run from `registers`, `phase` nanoseconds into that second. While it runs,
+    /// the bytes of the time registers are not used, and zero.
     fn start(&mut self, registers: Registers, phase: i128, wall_ns: u64) {
         let second = i128::from(calendar::decode(registers, self.get(B)));
         let guest = second.saturating_mul(SECOND).saturating_add(phase);

@@ -9,17 +9,18 @@
 //! | 0x15 to 0x18, 0x30, 31, 34, 35, 0x5B to 0x5D | how much memory there is, for firmware ([`Memory`]) |
 //! | the others | memory |
 //!
-//! The guest's time is the wall clock plus an offset, which the guest moves by setting its clock. While the guest holds the
-//! clock (SET, or the divider's reset) its registers are plain memory.
+//! The guest's time is the wall clock plus an offset, which the guest moves by setting its clock.
+//! While the guest holds the clock (SET, or the divider's reset) its registers are plain memory.
 //!
-//! The chip has no thread. [`Timed::next_deadline`] says when it has something to interrupt for; [`Timed::tick`] does it.
-//! An alarm that is enabled also asks to wake a suspended VM.
+//! The chip has no thread. [`Timed::next_deadline`] says when it has something to interrupt for;
+//! [`Timed::tick`] does it. An alarm that is enabled also asks to wake a suspended VM.
 //!
-//! Firmware must resume only from a suspend: the mark in 0x0F outlives a reset of type `Wakeup` and no other. (In QEMU,
-//! a machine that is reset while it is suspended resumes into memory that is gone.)
+//! Firmware must resume only from a suspend: the mark in 0x0F outlives a reset of type `Wakeup` and
+//! no other. (In QEMU, a machine that is reset while it is suspended resumes into memory that is
+//! gone.)
 //!
-//! Source: Motorola MC146818A datasheet; the PC's use of it after IBM AT Technical Reference. Behaviour: QEMU's
-//! `mc146818rtc`.
+//! Source: Motorola MC146818A datasheet; the PC's use of it after IBM AT Technical Reference.
+//! Behaviour: QEMU's `mc146818rtc`.
 
 mod alarm;
 mod calendar;
@@ -107,7 +108,8 @@ impl fmt::Debug for Wiring {
 pub struct State {
     /// Which byte the data port shows, 0 to 127.
     pub index: u8,
-    /// The bytes. Those of the time are meaningful only while the guest holds the clock, and 0 otherwise.
+    /// The bytes. Those of the time are meaningful only while the guest holds the clock, and 0
+    /// otherwise.
     pub cmos: [u8; 128],
     /// The guest's time minus the wall clock, in nanoseconds.
     pub offset_ns: i128,
@@ -152,8 +154,8 @@ impl CmosRtc {
         Ok(())
     }
 
-    /// Marks that the VM enters S3, so that the firmware resumes instead of booting. Undone by every reset but the
-    /// one of the wakeup.
+    /// Marks that the VM enters S3, so that the firmware resumes instead of booting. Undone by
+    /// every reset but the one of the wakeup.
     pub fn mark_suspend(&self) {
         self.state.lock().set(SHUTDOWN_STATUS, RESUME);
     }

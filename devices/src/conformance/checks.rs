@@ -9,8 +9,8 @@ use crate::{BusDevice, Pausable, ResetType, Resettable, SaveRestore};
 /// How many accesses the hostile guest makes.
 const HOSTILE_ACCESSES: u32 = 50_000;
 
-/// A cold reset makes a disturbed device equal to a fresh one; so does a second one; and the other types of reset
-/// complete.
+/// A cold reset makes a disturbed device equal to a fresh one; so does a second one; and the other
+/// types of reset complete.
 ///
 /// # Errors
 ///
@@ -30,7 +30,8 @@ pub fn reset_equals_fresh<F: Fixture>() -> Result<(), Failure> {
     expect_fresh(CHECK, "after a reset of each type", &fixture)
 }
 
-/// A reset of a device that is paused completes and clears as much; the device works after `resume`.
+/// A reset of a device that is paused completes and clears as much; the device works after
+/// `resume`.
 ///
 /// # Errors
 ///
@@ -49,8 +50,8 @@ pub fn reset_while_paused<F: Fixture>() -> Result<(), Failure> {
     )
 }
 
-/// A state saved from a disturbed device makes a fresh one equal to it: saved again it is the same state, and the
-/// guest reads the same from both.
+/// A state saved from a disturbed device makes a fresh one equal to it: saved again it is the same
+/// state, and the guest reads the same from both.
 ///
 /// # Errors
 ///
@@ -114,8 +115,8 @@ pub fn pause_keeps_work<F: Fixture>() -> Result<(), Failure> {
     )
 }
 
-/// A guest that reads and writes at random, with lengths of 0 to 16 bytes, at offsets within the window, near it and
-/// anywhere, cannot make the device panic. A reset then clears all it did.
+/// A guest that reads and writes at random, with lengths of 0 to 16 bytes, at offsets within the
+/// window, near it and anywhere, cannot make the device panic. A reset then clears all it did.
 ///
 /// # Errors
 ///

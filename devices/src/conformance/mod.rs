@@ -8,15 +8,11 @@
 //! | [`pause_keeps_work`] | work that was begun before a pause ends after it as it would have without |
 //! | [`hostile_access_is_harmless`] | 50,000 random accesses, in and far out of the window, never panic, and a reset still heals |
 //!
-//! Implement [`Fixture`] for a device in its wiring, then:
-//!
-//! ```ignore
-//! devices::conformance!(my_device, MyFixture);
-//! ```
-//!
-//! which makes a module `my_device` with one `#[test]` a check. Each check is a plain function too; it returns a
-//! [`Failure`] that says what was expected and what was found. A check refuses a fixture that could not fail it: one whose
-//! `disturb` changes nothing, or whose work does nothing.
+//! Implement [`Fixture`] for a device in its wiring; then `devices::conformance!(my_device,
+//! MyFixture);` makes a module `my_device` with one `#[test]` a check (see
+//! `examples/own_device.rs`). Each check is a plain function too; it returns a [`Failure`] that
+//! says what was expected and what was found. A check refuses a fixture that could not fail it: one
+//! whose `disturb` changes nothing, or whose work does nothing.
 
 mod checks;
 
@@ -39,11 +35,12 @@ pub trait Fixture {
     /// The device.
     type Device: Conforming;
 
-    /// Whether the device has any state. A device without is not asked to show that `disturb` changes something.
+    /// Whether the device has any state. A device without is not asked to show that `disturb`
+    /// changes something.
     const HAS_STATE: bool = true;
 
-    /// A device as at power-on, with sinks, lines and clocks of its own. Two fresh fixtures behave alike: clocks start at the
-    /// same time.
+    /// A device as at power-on, with sinks, lines and clocks of its own. Two fresh fixtures behave
+    /// alike: clocks start at the same time.
     fn fresh() -> Self;
 
     /// The device.
@@ -55,8 +52,8 @@ pub trait Fixture {
     /// Uses the device so that as much of its state as possible differs from fresh.
     fn disturb(&self);
 
-    /// In `state`, taken after a reset, puts back to its fresh value what the specification says survives a reset. The
-    /// default: nothing survives.
+    /// In `state`, taken after a reset, puts back to its fresh value what the specification says
+    /// survives a reset. The default: nothing survives.
     fn forgive(&self, state: &mut <Self::Device as SaveRestore>::State) {
         let _ = state;
     }
@@ -64,8 +61,8 @@ pub trait Fixture {
     /// Begins something that takes effect later: input that waits, a transfer, a timer.
     fn begin_work(&self);
 
-    /// Lets the work end, and returns what came of it: what the guest reads, the line, the requests. Also called when no
-    /// work was begun, and must then return something else.
+    /// Lets the work end, and returns what came of it: what the guest reads, the line, the
+    /// requests. Also called when no work was begun, and must then return something else.
     fn finish_work(&self) -> Vec<u64>;
 }
 

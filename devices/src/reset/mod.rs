@@ -14,13 +14,15 @@
 //! | hold  | yes | drives its lines to their reset levels; everybody's state is already clean |
 //! | exit  | yes | starts again |
 //!
-//! Each phase runs over the whole subtree before the next begins, and a device's children always come before the device
-//! itself. Resets nest: a device counts how often it and its ancestors were asserted; `enter` and `hold` run when the count
-//! leaves zero, `exit` when it comes back. What is called when is one pure function of tree and counts (in `plan.rs`); the
-//! [`ResetTree`] only carries its steps out.
+//! Each phase runs over the whole subtree before the next begins, and a device's children always
+//! come before the device itself. Resets nest: a device counts how often it and its ancestors were
+//! asserted; `enter` and `hold` run when the count leaves zero, `exit` when it comes back. What is
+//! called when is one pure function of tree and counts (in `plan.rs`); the [`ResetTree`] only
+//! carries its steps out.
 //!
-//! The rule that must never be broken: **a phase is never re-entered**. A device that wants a reset while it is being
-//! reset posts a [`PowerRequest`](crate::PowerRequest) and gets it later; asking the tree from within a phase is an error.
+//! The rule that must never be broken: **a phase is never re-entered**. A device that wants a reset
+//! while it is being reset posts a [`PowerRequest`](crate::PowerRequest) and gets it later; asking
+//! the tree from within a phase is an error.
 
 mod plan;
 mod tree;
@@ -67,16 +69,16 @@ impl fmt::Display for Phase {
 
 /// A device that can be reset. A phase in which it has nothing to do is left out.
 ///
-/// Called on the thread that resets, with no lock of this crate held. Must not block on another device or on a vCPU: the
-/// VMM has stopped the vCPUs before.
+/// Called on the thread that resets, with no lock of this crate held. Must not block on another
+/// device or on a vCPU: the VMM has stopped the vCPUs before.
 pub trait Resettable: Send + Sync {
     /// Forget the own state and stop the own work, and touch nobody else.
     fn enter(&self, kind: ResetType) {
         let _ = kind;
     }
 
-    /// Drive the lines to others to their reset levels. A device with nothing but registers may do all of its reset
-    /// here.
+    /// Drive the lines to others to their reset levels. A device with nothing but registers may do
+    /// all of its reset here.
     fn hold(&self, kind: ResetType) {
         let _ = kind;
     }

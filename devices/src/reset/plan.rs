@@ -16,9 +16,11 @@ pub(super) struct Shape {
 
 pub(super) type Shapes = BTreeMap<u64, Shape>;
 
-/// The subtree of `root`, children before their parent, siblings in the order in which they were added.
+/// The subtree of `root`, children before their parent, siblings in the order in which they were
+/// added.
 pub(super) fn post_order(shapes: &Shapes, root: u64) -> Vec<u64> {
-    // Visiting parents first and siblings last-to-first, then reversing, needs no recursion: a tree may be deep.
+    // Visiting parents first and siblings last-to-first, then reversing, needs no recursion: a tree
+    // may be deep.
     let mut order = Vec::new();
     let mut stack = vec![root];
     while let Some(id) = stack.pop() {
@@ -52,8 +54,8 @@ pub(super) fn too_deep(shapes: &Shapes, root: u64, times: u32, limit: u32) -> Op
     })
 }
 
-/// Counts `times` asserts on the subtree of `root`. Returns the nodes that go into reset by it: those whose `enter`, and
-/// then `hold`, are to be called.
+/// Counts `times` asserts on the subtree of `root`. Returns the nodes that go into reset by it:
+/// those whose `enter`, and then `hold`, are to be called.
 pub(super) fn assert(shapes: &mut Shapes, root: u64, times: u32) -> Vec<u64> {
     let mut order = post_order(shapes, root);
     order.retain(|id| {
@@ -67,8 +69,8 @@ pub(super) fn assert(shapes: &mut Shapes, root: u64, times: u32) -> Vec<u64> {
     order
 }
 
-/// Takes `times` asserts off the subtree of `root`. Returns the nodes that come out of reset by it: those whose `exit` is
-/// to be called.
+/// Takes `times` asserts off the subtree of `root`. Returns the nodes that come out of reset by it:
+/// those whose `exit` is to be called.
 pub(super) fn release(shapes: &mut Shapes, root: u64, times: u32) -> Vec<u64> {
     let mut order = post_order(shapes, root);
     order.retain(|id| {

@@ -9,7 +9,8 @@ use super::{MAX_RESETS, Phase, ResetType, Resettable};
 use crate::Error;
 use crate::sync::Guarded;
 
-/// A node of a [`ResetTree`]; it means nothing to another tree. Never reused, not even after the node was removed.
+/// A node of a [`ResetTree`]; it means nothing to another tree. Never reused, not even after the
+/// node was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(u64);
 
@@ -40,10 +41,12 @@ struct Inner {
     phase: Option<Phase>,
 }
 
-/// Devices and buses, and the resets that are run over them. See the [module](super) for the phases.
+/// Devices and buses, and the resets that are run over them. See the [module](super) for the
+/// phases.
 ///
-/// Belongs to the thread that resets, though every method may be called from any: while a phase runs, each other call is
-/// refused with [`Error::InPhase`]. No lock is held while a device is called.
+/// Belongs to the thread that resets, though every method may be called from any: while a phase
+/// runs, each other call is refused with [`Error::InPhase`]. No lock is held while a device is
+/// called.
 pub struct ResetTree {
     inner: Guarded<Inner>,
 }
@@ -70,8 +73,8 @@ impl ResetTree {
         NodeId(ROOT)
     }
 
-    /// Adds a device below `parent`, after the children that are there. Below a parent that is held in reset, the device
-    /// goes into reset at once.
+    /// Adds a device below `parent`, after the children that are there. Below a parent that is held
+    /// in reset, the device goes into reset at once.
     ///
     /// # Errors
     ///
@@ -94,8 +97,8 @@ impl ResetTree {
         self.insert(parent, name, Role::Group)
     }
 
-    /// Adds a device that has no reset, and says why. A device that is simply not on the tree is a bug that nobody sees;
-    /// this one is listed by [`unreset`](Self::unreset).
+    /// Adds a device that has no reset, and says why. A device that is simply not on the tree is a
+    /// bug that nobody sees; this one is listed by [`unreset`](Self::unreset).
     ///
     /// # Errors
     ///
@@ -117,8 +120,8 @@ impl ResetTree {
         unreset.collect()
     }
 
-    /// Removes a node with everything below it. No phase is run: a device that goes away does not come out of reset, and
-    /// nobody else's count changes.
+    /// Removes a node with everything below it. No phase is run: a device that goes away does not
+    /// come out of reset, and nobody else's count changes.
     ///
     /// # Errors
     ///
@@ -141,13 +144,14 @@ impl ResetTree {
 
     /// Moves a node, with everything below it, to the end of another parent's children.
     ///
-    /// The node keeps the resets asserted on itself and trades its old parent's for its new one's: it goes into reset if
-    /// only the new parent is held, comes out if only the old one was, and notices nothing otherwise.
+    /// The node keeps the resets asserted on itself and trades its old parent's for its new one's:
+    /// it goes into reset if only the new parent is held, comes out if only the old one was,
+    /// and notices nothing otherwise.
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownNode`], [`Error::InPhase`], [`Error::Cycle`], [`Error::TooManyResets`]. Nothing has then
-    /// changed.
+    /// [`Error::UnknownNode`], [`Error::InPhase`], [`Error::Cycle`], [`Error::TooManyResets`].
+    /// Nothing has then changed.
     pub fn change_parent(
         &self,
         node: NodeId,
@@ -187,11 +191,13 @@ impl ResetTree {
         Ok(())
     }
 
-    /// Puts the subtree of `node` into reset: enter, then hold. It stays there until [`release`](Self::release).
+    /// Puts the subtree of `node` into reset: enter, then hold. It stays there until
+    /// [`release`](Self::release).
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownNode`], [`Error::InPhase`], [`Error::TooManyResets`]. Nothing has then changed.
+    /// [`Error::UnknownNode`], [`Error::InPhase`], [`Error::TooManyResets`]. Nothing has then
+    /// changed.
     pub fn assert(&self, node: NodeId, kind: ResetType) -> Result<(), Error> {
         let mut inner = self.idle()?;
         let id = inner.known(node)?;
@@ -226,8 +232,8 @@ impl ResetTree {
         Ok(())
     }
 
-    /// A whole reset of the subtree of `node`: assert and release as one. What somebody else holds in reset stays in it
-    /// and is not called.
+    /// A whole reset of the subtree of `node`: assert and release as one. What somebody else holds
+    /// in reset stays in it and is not called.
     ///
     /// # Errors
     ///

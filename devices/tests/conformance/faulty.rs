@@ -1,4 +1,5 @@
-//! A small device that is right, and the same with one fault: each check must fail for the fault that it is for.
+//! A small device that is right, and the same with one fault: each check must fail for the fault
+//! that it is for.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

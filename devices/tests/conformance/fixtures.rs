@@ -417,7 +417,8 @@ mod cmos_rtc_fixture {
             self.device.tick();
         }
 
-        /// All that the battery keeps: the time, and every byte but the shutdown status, the enables and the flags.
+        /// All that the battery keeps: the time, and every byte but the shutdown status, the
+        /// enables and the flags.
         fn forgive(&self, state: &mut State) {
             let fresh = Self::fresh().device.save();
             let kept_b = state.cmos[0x0b] & !0x68;

@@ -1,4 +1,5 @@
-//! The crate's own devices, held to their contract; and devices with one fault each, which must not pass.
+//! The crate's own devices, held to their contract; and devices with one fault each, which must not
+//! pass.
 
 #![allow(
     clippy::allow_attributes,

@@ -1,7 +1,9 @@
-//! A whole PC's worth of devices on a bus, driven by bytes, and an independent model that says what must come of it.
+//! A whole PC's worth of devices on a bus, driven by bytes, and an independent model that says what
+//! must come of it.
 //!
-//! The property test and the fuzz target share this: a sequence of bytes becomes accesses, time, key strokes, resets and
-//! restores; after each, what the devices did is compared with the [`oracle`].
+//! The property test and the fuzz target share this: a sequence of bytes becomes accesses, time,
+//! key strokes, resets and restores; after each, what the devices did is compared with the
+//! [`oracle`].
 
 mod oracle;
 mod rig;

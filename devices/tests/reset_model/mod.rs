@@ -1,7 +1,7 @@
 //! Reset over a tree, as a model: a device is in reset while it, or anybody above it, is asserted.
 //!
-//! The model keeps no counts: it asks who is asserted. Each device's calls are compared with when it goes in and comes
-//! out, and each phase's order with "children first".
+//! The model keeps no counts: it asks who is asserted. Each device's calls are compared with when
+//! it goes in and comes out, and each phase's order with "children first".
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
