@@ -81,9 +81,11 @@ extern "C" fn on_signal(signal: c_int, info: *mut siginfo_t, _context: *mut c_vo
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: as above; it is read before anything can change it.
     let saved = unsafe { errno.read() };
-    // SAFETY: the kernel passes a valid `siginfo_t` to a handler with SA_SIGINFO, and for the
-    // signals that processes and terminals send its union holds the sender.
-    let pid = unsafe { (*info).si_pid() };
+    // SAFETY: the kernel passes a valid `siginfo_t` to a handler with SA_SIGINFO; it lives until
+    // the handler returns.
+    let info = unsafe { &*info };
+    // SAFETY: for the signals that processes and terminals send, the union holds the sender.
+    let pid = unsafe { info.si_pid() };
     if let Some(handler) = HANDLER.get() {
         handler(signal, pid);
     }

@@ -117,7 +117,7 @@ fn a_machine_that_cannot_be() {
         return;
     }
     refused(&["--memory", "4K"], &["4"]);
-    refused(&["--memory", "8000000G"], &["GiB"]);
+    refused(&["--memory", "8000000G"], &["8192000000 MiB", "the most is"]);
     let directory = Directory::new();
     // What came up before the failure is gone again.
     let pidfile = directory.path("pid");

@@ -29,12 +29,9 @@
 .set SCI,       0x71                    // IRQ 9
 
 // Variables, in the first kilobytes of RAM, segment 0.
-.set HEAD,      0x500                   // where the next key is put
-.set TAIL,      0x501                   // where the next key is taken
-.set TICKS,     0x502                   // timer interrupts so far, 16 bits
-.set MARK,      0x504                   // 0 at power-on, for the guest writes it
-.set SEED,      0x508                   // state of the port hammer, 16 bits
-.set KEYS,      0x510                   // the ring of keys, 16 bytes
+.set TICKS,     0x500                   // timer interrupts so far, 16 bits
+.set MARK,      0x502                   // 0 at power-on, for the guest writes it
+.set SEED,      0x504                   // state of the port hammer, 16 bits
 .set STACK,     0x7000
 
 .macro say text
@@ -57,7 +54,6 @@ start:
         movw %ax, %es
         movw %ax, %ss
         movw $STACK, %sp
-        movw %ax, HEAD                  // head and tail
         movw %ax, TICKS
 
         // Without a local APIC the 8259 reaches the processor directly.
@@ -66,12 +62,12 @@ start:
         andb $0xf7, %ah                 // bit 11: enabled
         wrmsr
 
-        // UART: 8N1, FIFO on and empty, DTR, RTS and OUT2, interrupt on input.
+        // UART: 8N1, FIFO on with what it holds, DTR, RTS and OUT2, interrupt on input.
         movw $(COM1 + 3), %dx
         movb $0x03, %al
         outb %al, %dx
         movw $(COM1 + 2), %dx
-        movb $0x07, %al
+        movb $0x01, %al
         outb %al, %dx
         movw $(COM1 + 4), %dx
         movb $0x0b, %al
@@ -211,18 +207,17 @@ debug_exit:
         jmp menu
 
 power_button:
-        say s_button
         movw $PM1_EN, %dx
         movw $0x0100, %ax
         outw %ax, %dx
+        say s_button
 1:      cli
         movw $PM1_STS, %dx
         inw %dx, %ax
         testw $0x0100, %ax
         jnz 2f
-        movb HEAD, %ah
-        cmpb %ah, TAIL
-        jne 3f
+        call typed
+        jnz 3f
         sti
         hlt
         jmp 1b
@@ -231,8 +226,7 @@ power_button:
         sti
         say s_pressed
         jmp 4f
-3:      sti
-        call key
+3:      call key
 4:      movw $PM1_EN, %dx
         xorw %ax, %ax
         outw %ax, %dx
@@ -251,9 +245,8 @@ count:
         outb %al, $(PIC1 + 1)
         xorw %cx, %cx
 1:      cli
-        movb HEAD, %ah
-        cmpb %ah, TAIL
-        jne 3f
+        call typed
+        jnz 3f
         cmpw %cx, TICKS
         jne 2f
         sti
@@ -268,7 +261,6 @@ count:
         jmp 1b
 3:      movb $0xeb, %al
         outb %al, $(PIC1 + 1)
-        sti
         call key
         jmp menu
 
@@ -334,22 +326,25 @@ still_here:
 
 // ---- input and output -------------------------------------------------------
 
-// Waits for a key; returns it in %al. Halts meanwhile.
+// Waits for a key; returns it in %al. Halts meanwhile: a key that comes after
+// the look ends the halt.
 key:
         cli
-        movb TAIL, %al
-        cmpb %al, HEAD
-        jne 1f
+        call typed
+        jnz 1f
         sti
         hlt
         jmp key
-1:      movzbw %al, %bx
-        movb KEYS(%bx), %cl
-        incb %al
-        andb $0x0f, %al
-        movb %al, TAIL
-        movb %cl, %al
+1:      movw $COM1, %dx
+        inb %dx, %al
         sti
+        ret
+
+// Whether a key waits in the UART: not zero.
+typed:
+        movw $(COM1 + 5), %dx
+        inb %dx, %al
+        testb $0x01, %al
         ret
 
 // Prints the string at %cs:%si.
@@ -402,32 +397,15 @@ timer:
         pushw %ax
         jmp eoi
 
+// Whoever waits for a key looks into the UART itself.
 serial:
         pushw %ax
-        pushw %bx
-        pushw %dx
-1:      movw $(COM1 + 5), %dx
-        inb %dx, %al
-        testb $0x01, %al
-        jz 2f
-        movw $COM1, %dx
-        inb %dx, %al
-        movzbw HEAD, %bx
-        movb %al, KEYS(%bx)
-        incw %bx
-        andb $0x0f, %bl
-        cmpb %bl, TAIL
-        je 1b                           // the ring is full: the key is lost
-        movb %bl, HEAD
-        jmp 1b
-2:      popw %dx
-        popw %bx
 eoi:    movb $0x20, %al
         outb %al, $PIC1
         popw %ax
         iretw
 
-// Whoever waits looks at PM1_STS itself.
+// Whoever waits for the power button looks at PM1_STS itself.
 sci:
         pushw %ax
         movb $0x20, %al
