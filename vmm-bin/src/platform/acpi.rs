@@ -341,17 +341,25 @@ mod tests {
     /// The table with this signature, found the way an operating system finds it.
     fn table<'a>(tables: &'a Tables, signature: &[u8; 4]) -> &'a [u8] {
         let at = |address: u64| &tables.image[usize::try_from(address - ACPI).unwrap()..];
-        let word = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
-        let long = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        let word =
+            |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        let long =
+            |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
         let sized = |bytes: &'a [u8]| &bytes[..usize::try_from(word(bytes, 4)).unwrap()];
         let xsdt = sized(at(long(&tables.image, 24)));
         let entries = xsdt[36..].chunks(8).map(|entry| sized(at(long(entry, 0))));
-        let fadt = entries.clone().find(|table| table.starts_with(b"FACP")).unwrap();
+        let fadt = entries
+            .clone()
+            .find(|table| table.starts_with(b"FACP"))
+            .unwrap();
         match signature {
             b"XSDT" => xsdt,
             b"DSDT" => sized(at(long(fadt, 140))),
             b"FACS" => sized(at(u64::from(word(fadt, 36)))),
-            _ => entries.clone().find(|table| table.starts_with(signature)).unwrap(),
+            _ => entries
+                .clone()
+                .find(|table| table.starts_with(signature))
+                .unwrap(),
         }
     }
 
@@ -398,10 +406,25 @@ mod tests {
         let word = |at: usize| u32::from_le_bytes(fadt[at..at + 4].try_into().unwrap());
         let base = u32::try_from(acpi_pm::PORTS[0].base).unwrap();
         assert_eq!(word(56), base, "PM1a_EVT_BLK");
-        assert_eq!(word(64), base + u32::from(acpi_pm::CONTROL_OFFSET), "PM1a_CNT_BLK");
-        assert_eq!(word(76), base + u32::from(acpi_pm::TIMER_OFFSET), "PM_TMR_BLK");
-        assert_eq!((fadt[88], fadt[89]), (acpi_pm::EVENT_LEN, acpi_pm::CONTROL_LEN));
-        assert_eq!((word(48), fadt[52], fadt[53]), (0, 0, 0), "ACPI mode is always on");
+        assert_eq!(
+            word(64),
+            base + u32::from(acpi_pm::CONTROL_OFFSET),
+            "PM1a_CNT_BLK"
+        );
+        assert_eq!(
+            word(76),
+            base + u32::from(acpi_pm::TIMER_OFFSET),
+            "PM_TMR_BLK"
+        );
+        assert_eq!(
+            (fadt[88], fadt[89]),
+            (acpi_pm::EVENT_LEN, acpi_pm::CONTROL_LEN)
+        );
+        assert_eq!(
+            (word(48), fadt[52], fadt[53]),
+            (0, 0, 0),
+            "ACPI mode is always on"
+        );
         let reset = u64::from_le_bytes(fadt[120..128].try_into().unwrap());
         assert_eq!(reset, reset_control::PORTS[0].base);
         assert_eq!(fadt[108], devices::cmos_rtc::CENTURY);
@@ -427,11 +450,18 @@ mod tests {
             std::fs::write(&path, table(&tables, signature)).unwrap();
             let run = |arguments: &[&str]| {
                 let mut iasl = Command::new("iasl");
-                let output = iasl.args(arguments).current_dir(directory.as_path()).output().unwrap();
+                let output = iasl
+                    .args(arguments)
+                    .current_dir(directory.as_path())
+                    .output()
+                    .unwrap();
                 let text = String::from_utf8_lossy(&output.stdout).into_owned()
                     + &String::from_utf8_lossy(&output.stderr);
                 assert!(output.status.success(), "iasl {arguments:?}: {text}");
-                assert!(!text.contains("Invalid") && !text.contains("incorrect"), "{text}");
+                assert!(
+                    !text.contains("Invalid") && !text.contains("incorrect"),
+                    "{text}"
+                );
                 text
             };
             run(&["-d", &format!("{name}.aml")]);

@@ -319,3 +319,6 @@ impl Chips {
             .map_err(Error::kvm("reset the interval timer"))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,9 +8,7 @@ use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::tempfile::TempFile;
 
 use super::*;
-use crate::platform::layout::{
-    COMMAND_LINE, HIGH_RAM, HOLE_END, MIB, PVH_START_INFO, ZERO_PAGE,
-};
+use crate::platform::layout::{COMMAND_LINE, HIGH_RAM, HOLE_END, MIB, PVH_START_INFO, ZERO_PAGE};
 
 /// A file with these bytes.
 fn file(bytes: &[u8]) -> TempFile {
@@ -21,13 +19,19 @@ fn file(bytes: &[u8]) -> TempFile {
 
 /// A kernel with nothing else.
 fn kernel(path: &Path) -> BootSource {
-    BootSource::Kernel { kernel: path.to_path_buf(), initrd: None, command_line: String::new() }
+    BootSource::Kernel {
+        kernel: path.to_path_buf(),
+        initrd: None,
+        command_line: String::new(),
+    }
 }
 
 /// Why a file with these bytes is no kernel.
 fn refusal(bytes: &[u8]) -> String {
     let file = file(bytes);
-    let message = Images::open(&kernel(file.as_path())).unwrap_err().to_string();
+    let message = Images::open(&kernel(file.as_path()))
+        .unwrap_err()
+        .to_string();
     message.replace(&file.as_path().display().to_string(), "FILE")
 }
 
@@ -42,7 +46,10 @@ fn tables() -> Tables {
 /// Reads guest memory.
 fn read(memory: &Memory, address: u64, size: usize) -> Vec<u8> {
     let mut bytes = vec![0; size];
-    memory.regions().read_slice(&mut bytes, GuestAddress(address)).unwrap();
+    memory
+        .regions()
+        .read_slice(&mut bytes, GuestAddress(address))
+        .unwrap();
     bytes
 }
 
@@ -91,8 +98,11 @@ fn elf(class: u8, machine: u16, notes: &[u8], headers: &[Header]) -> Vec<u8> {
     put(&mut bytes, 18, &machine.to_le_bytes());
     let count = u16::try_from(headers.len()).unwrap().to_le_bytes();
     let wide = class == 2;
-    let (entry, table, size_at, count_at) =
-        if wide { (24, 32, 54, 56) } else { (24, 28, 42, 44) };
+    let (entry, table, size_at, count_at) = if wide {
+        (24, 32, 54, 56)
+    } else {
+        (24, 28, 42, 44)
+    };
     let header_size: u16 = if wide { 56 } else { 32 };
     put(&mut bytes, entry, &0x10_0100_u32.to_le_bytes());
     put(&mut bytes, table, &0x80_u32.to_le_bytes());
@@ -101,14 +111,32 @@ fn elf(class: u8, machine: u16, notes: &[u8], headers: &[Header]) -> Vec<u8> {
     for (n, &(kind, offset, address, in_file, in_memory)) in headers.iter().enumerate() {
         let at = 0x80 + n * usize::from(header_size);
         put(&mut bytes, at, &kind.to_le_bytes());
-        let fields: [usize; 4] = if wide { [8, 24, 32, 40] } else { [4, 12, 16, 20] };
-        for (field, value) in fields.into_iter().zip([offset, address, in_file, in_memory]) {
+        let fields: [usize; 4] = if wide {
+            [8, 24, 32, 40]
+        } else {
+            [4, 12, 16, 20]
+        };
+        for (field, value) in fields
+            .into_iter()
+            .zip([offset, address, in_file, in_memory])
+        {
             let value = value.to_le_bytes();
-            put(&mut bytes, at + field, if wide { &value } else { &value[..4] });
+            put(
+                &mut bytes,
+                at + field,
+                if wide { &value } else { &value[..4] },
+            );
         }
     }
     put(&mut bytes, 0x400, notes);
     bytes.resize(0x2000, 0x90);
+    bytes
+}
+
+/// A PVH kernel with this code at its entry.
+pub(in crate::platform) fn pvh_kernel(code: &[u8]) -> Vec<u8> {
+    let mut bytes = elf(2, 62, &pvh_note(), &[NOTE, LOAD]);
+    put(&mut bytes, 0x1040, code);
     bytes
 }
 
@@ -134,12 +162,18 @@ fn what_is_no_kernel_is_told_by_what_it_is() {
     for (bytes, found) in [
         (&b""[..], "an empty file"),
         (b"#!/bin/sh\n", "a script"),
-        (b"\x1f\x8b\x08", "gzip-compressed data (decompress it first)"),
+        (
+            b"\x1f\x8b\x08",
+            "gzip-compressed data (decompress it first)",
+        ),
         (b"070701", "a cpio archive (an initrd?)"),
         (b"MZ\x90", "a PE program without a Linux boot header"),
         (b"QFI\xfb", "a qcow2 disk image"),
         (&arm64, "a kernel for arm64"),
-        (b"\x01\x02\x03\x04\x05", "a file that begins with the bytes 01 02 03 04"),
+        (
+            b"\x01\x02\x03\x04\x05",
+            "a file that begins with the bytes 01 02 03 04",
+        ),
     ] {
         assert_eq!(refusal(bytes), format!("{expected} {found}"));
     }
@@ -148,7 +182,11 @@ fn what_is_no_kernel_is_told_by_what_it_is() {
 #[test]
 fn a_path_that_is_no_readable_file_is_told_so() {
     let missing = Images::open(&kernel(Path::new("/nonexistent/vmlinuz"))).unwrap_err();
-    assert!(missing.to_string().starts_with("kernel /nonexistent/vmlinuz: No such file"));
+    assert!(
+        missing
+            .to_string()
+            .starts_with("kernel /nonexistent/vmlinuz: No such file")
+    );
     let directory = Images::open(&kernel(Path::new("/tmp"))).unwrap_err();
     assert_eq!(directory.to_string(), "kernel /tmp: not a regular file");
     let device = Images::open(&kernel(Path::new("/dev/zero"))).unwrap_err();
@@ -165,17 +203,37 @@ fn a_bzimage_is_loaded_by_the_64_bit_boot_protocol() {
     };
     let memory = memory();
     let tables = tables();
-    let entry = Images::open(&source).unwrap().load(&memory, &tables).unwrap();
-    assert_eq!(entry, Entry::Long { ip: HIGH_RAM + 0x200, rsi: ZERO_PAGE });
+    let entry = Images::open(&source)
+        .unwrap()
+        .load(&memory, &tables)
+        .unwrap();
+    assert_eq!(
+        entry,
+        Entry::Long {
+            ip: HIGH_RAM + 0x200,
+            rsi: ZERO_PAGE
+        }
+    );
     assert_eq!(read(&memory, HIGH_RAM, 4096), [0x90; 4096]);
     assert_eq!(read(&memory, COMMAND_LINE, 14), b"console=ttyS0\0");
     let initrd_at = u64::from(read_u32(&memory, ZERO_PAGE + 0x218));
     assert_eq!(initrd_at, 32 * MIB - 8192, "the highest page that fits");
     assert_eq!(read_u32(&memory, ZERO_PAGE + 0x21c), 5000);
     assert_eq!(read(&memory, initrd_at, 5001)[4999..], [0x55, 0]);
-    assert_eq!(u64::from(read_u32(&memory, ZERO_PAGE + 0x228)), COMMAND_LINE);
-    assert_eq!(read(&memory, ZERO_PAGE + 0x210, 1), [0xff], "type of loader");
-    assert_eq!(read(&memory, ZERO_PAGE + 0x1e8, 1), [5], "memory map entries");
+    assert_eq!(
+        u64::from(read_u32(&memory, ZERO_PAGE + 0x228)),
+        COMMAND_LINE
+    );
+    assert_eq!(
+        read(&memory, ZERO_PAGE + 0x210, 1),
+        [0xff],
+        "type of loader"
+    );
+    assert_eq!(
+        read(&memory, ZERO_PAGE + 0x1e8, 1),
+        [5],
+        "memory map entries"
+    );
     assert_eq!(read_u64(&memory, ZERO_PAGE + 0x70), tables.rsdp());
     assert_eq!(read(&memory, tables.rsdp(), 8), b"RSD PTR ");
 }
@@ -214,25 +272,44 @@ fn what_does_not_fit_is_told_with_numbers() {
         "the kernel command line has 21 bytes, this kernel takes at most 20"
     );
     let error = load("", (29 << 20) + 1, |_| {}).unwrap_err();
-    assert!(error.to_string().contains("30408705 bytes, 30408704 bytes are free"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("30408705 bytes, 30408704 bytes are free"),
+        "{error}"
+    );
     let error = load("", 1, |bytes| put(bytes, 0x260, &[0, 0, 0, 2])).unwrap_err();
     assert!(error.to_string().contains("needs 33 MiB"), "{error}");
     let error = load("a\0b", 1, |_| {}).unwrap_err();
-    assert!(matches!(error, Error::CommandLineNul { position: 1 }), "{error}");
+    assert!(
+        matches!(error, Error::CommandLineNul { position: 1 }),
+        "{error}"
+    );
 }
 
 #[test]
 fn an_elf_kernel_is_entered_by_pvh_where_it_can() {
     for (class, machine) in [(2, 62), (1, 3)] {
-        let image = file(&elf(class, machine, &pvh_note(), &[NOTE, LOAD, (4, 0x500, 0, 0, 0)]));
+        let image = file(&elf(
+            class,
+            machine,
+            &pvh_note(),
+            &[NOTE, LOAD, (4, 0x500, 0, 0, 0)],
+        ));
         let memory = memory();
-        let entry =
-            Images::open(&kernel(image.as_path())).unwrap().load(&memory, &tables()).unwrap();
+        let entry = Images::open(&kernel(image.as_path()))
+            .unwrap()
+            .load(&memory, &tables())
+            .unwrap();
         let ebx = u32::try_from(PVH_START_INFO).unwrap();
         assert_eq!(entry, Entry::Protected { ip: 0x10_0040, ebx });
         assert_eq!(read(&memory, HIGH_RAM, 0x2000)[0xfff..0x1001], [0x90, 0]);
         assert_eq!(read_u32(&memory, PVH_START_INFO), 0x336e_c578);
-        assert_eq!(read_u32(&memory, PVH_START_INFO + 48), 5, "memory map entries");
+        assert_eq!(
+            read_u32(&memory, PVH_START_INFO + 48),
+            5,
+            "memory map entries"
+        );
     }
 }
 
@@ -240,15 +317,27 @@ fn an_elf_kernel_is_entered_by_pvh_where_it_can() {
 fn a_vmlinux_without_pvh_is_entered_in_64_bit_mode() {
     let image = file(&elf(2, 62, &[], &[LOAD]));
     let memory = memory();
-    let entry = Images::open(&kernel(image.as_path())).unwrap().load(&memory, &tables()).unwrap();
-    assert_eq!(entry, Entry::Long { ip: 0x10_0100, rsi: ZERO_PAGE });
+    let entry = Images::open(&kernel(image.as_path()))
+        .unwrap()
+        .load(&memory, &tables())
+        .unwrap();
+    assert_eq!(
+        entry,
+        Entry::Long {
+            ip: 0x10_0100,
+            rsi: ZERO_PAGE
+        }
+    );
     assert_eq!(read(&memory, ZERO_PAGE + 0x202, 4), b"HdrS");
 }
 
 #[test]
 fn an_elf_file_that_cannot_be_booted_is_told_why() {
     let no_pvh = refusal(&elf(1, 3, &[], &[LOAD]));
-    assert!(no_pvh.contains("32-bit ELF file without a PVH note"), "{no_pvh}");
+    assert!(
+        no_pvh.contains("32-bit ELF file without a PVH note"),
+        "{no_pvh}"
+    );
     assert!(refusal(&elf(2, 183, &[], &[LOAD])).contains("machine 183, expected x86"));
     assert!(refusal(&elf(2, 62, &[], &[])).contains("no segment to load"));
     let low = (1, 0x1000, 0x8000, 0x1000, 0x1000);
@@ -293,7 +382,10 @@ fn firmware_ends_at_4_gib_and_at_1_mib() {
     let memory = Memory::new(16 * MIB, images.firmware_size(), 40).unwrap();
     assert_eq!(images.load(&memory, &tables()).unwrap(), Entry::ResetVector);
     assert_eq!(read(&memory, HOLE_END - 0x5_0000, 0x5_0000), bytes);
-    assert_eq!(read(&memory, HIGH_RAM - 0x4_0000, 0x4_0000), bytes[0x1_0000..]);
+    assert_eq!(
+        read(&memory, HIGH_RAM - 0x4_0000, 0x4_0000),
+        bytes[0x1_0000..]
+    );
     assert_eq!(read(&memory, HIGH_RAM - 0x4_0001, 1), [0]);
 }
 
@@ -303,7 +395,10 @@ fn firmware_of_an_impossible_size_is_refused() {
         let image = file(&bytes);
         let error = Images::open(&BootSource::Firmware(image.as_path().to_path_buf()));
         let error = error.unwrap_err().to_string();
-        assert!(error.ends_with("a firmware image has 16 to 16777216"), "{error}");
+        assert!(
+            error.ends_with("a firmware image has 16 to 16777216"),
+            "{error}"
+        );
     }
 }
 
@@ -318,10 +413,22 @@ fn a_flat_image_goes_where_it_belongs_or_nowhere() {
         })
     };
     let memory = memory();
-    let entry = Images::open(&image(0x7c00)).unwrap().load(&memory, &tables()).unwrap();
-    assert_eq!(entry, Entry::Real { segment: 0x7c0, ip: 4 });
+    let entry = Images::open(&image(0x7c00))
+        .unwrap()
+        .load(&memory, &tables())
+        .unwrap();
+    assert_eq!(
+        entry,
+        Entry::Real {
+            segment: 0x7c0,
+            ip: 4
+        }
+    );
     assert_eq!(read(&memory, 0x7c00, 17)[15..], [0xf4, 0]);
-    let error = Images::open(&image(u32::MAX)).unwrap().load(&memory, &tables()).unwrap_err();
+    let error = Images::open(&image(u32::MAX))
+        .unwrap()
+        .load(&memory, &tables())
+        .unwrap_err();
     assert!(matches!(error, Error::FlatImage { .. }), "{error}");
 }
 
@@ -342,7 +449,10 @@ fn a_second_load_leaves_memory_as_the_first_did() {
     memory.clear().unwrap();
     let second_entry = images.load(&memory, &tables).unwrap();
     assert_eq!(first_entry, second_entry);
-    assert!(first == read(&memory, 0, size), "the second boot differs from the first");
+    assert!(
+        first == read(&memory, 0, size),
+        "the second boot differs from the first"
+    );
 }
 
 #[test]
@@ -352,7 +462,10 @@ fn a_file_that_was_written_to_is_not_loaded_again() {
     images.load(&memory(), &tables()).unwrap();
     image.as_file().set_len(100).unwrap();
     let error = images.load(&memory(), &tables()).unwrap_err();
-    assert!(error.to_string().contains("changed while the machine ran"), "{error}");
+    assert!(
+        error.to_string().contains("changed while the machine ran"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -1,0 +1,479 @@
+//! The machine on this host's KVM, with guests of a few 16- and 32-bit instructions.
+//!
+//! A machine without KVM cannot run them: each test says so and passes over it.
+
+use std::borrow::Cow;
+use std::io::Write;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use devices::{NoNotify, OutputRing, PowerRequest, WakeupReason};
+use vcpu::{VcpuEvent, VcpuState};
+use vmm_sys_util::tempfile::TempFile;
+
+use super::*;
+use crate::platform::boot::{FlatImage, tests::pvh_kernel};
+use crate::platform::kvm::DEVICE;
+use crate::platform::sys;
+use crate::platform::vcpu_run::{GuestExit, Onward};
+
+/// Longer than any host makes a test wait.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a test hears of its guest.
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    Power(PowerRequest),
+    Exit(GuestExit),
+    Failed(String),
+    Output,
+}
+
+/// Passes it on.
+struct Ear(Sender<Heard>);
+
+impl GuestEvents for Ear {
+    fn power(&self, request: PowerRequest) -> Onward {
+        drop(self.0.send(Heard::Power(request)));
+        Onward::Hold
+    }
+
+    fn vcpu_exit(&self, _cpu: VcpuId, exit: GuestExit) -> Onward {
+        drop(self.0.send(Heard::Exit(exit)));
+        Onward::Hold
+    }
+
+    fn enable_wakeup(&self, _reason: WakeupReason, _enabled: bool) {}
+}
+
+/// A machine under test.
+struct Bench {
+    machine: Machine,
+    paused: Option<PauseGuard<Vcpu>>,
+    heard: Receiver<Heard>,
+    output: Arc<OutputRing>,
+}
+
+impl Bench {
+    /// A machine that is paused, or nothing where there is no KVM.
+    fn new(cpus: u32, boot: BootSource) -> Option<Self> {
+        if !Path::new(DEVICE).exists() {
+            eprintln!("skipped: this machine has no {}", DEVICE);
+            return None;
+        }
+        let config = Config {
+            kvm: DEVICE.into(),
+            memory: 4 << 20,
+            cpus,
+            boot,
+        };
+        let (sender, heard) = channel();
+        let (said, failed) = (sender.clone(), sender.clone());
+        let ready = Arc::new(move || drop(said.send(Heard::Output)));
+        let output = Arc::new(OutputRing::with_notify(4096, ready));
+        let outlets = Outlets {
+            serial: Arc::<OutputRing>::clone(&output),
+            serial_room: Arc::new(NoNotify),
+            debugcon: None,
+            rearm: Arc::new(NoNotify),
+        };
+        let on_vcpu = move |_: VcpuId, event: VcpuEvent| {
+            drop(failed.send(Heard::Failed(format!("{event:?}"))));
+        };
+        let (machine, guard) =
+            Machine::new(&config, &outlets, Arc::new(Ear(sender)), on_vcpu).unwrap();
+        Some(Self {
+            machine,
+            paused: Some(guard),
+            heard,
+            output,
+        })
+    }
+
+    /// A machine with one vCPU that runs `code` at 0x7c00 in real mode.
+    fn real_mode(code: &'static [u8]) -> Option<Self> {
+        let image = FlatImage {
+            bytes: Cow::Borrowed(code),
+            address: 0x7c00,
+            segment: 0,
+            offset: 0x7c00,
+        };
+        Self::new(1, BootSource::Flat(image))
+    }
+
+    fn resume(&mut self) {
+        self.machine.start_clock().unwrap();
+        self.machine.vcpus().release_held();
+        drop(self.paused.take());
+    }
+
+    fn pause(&mut self) {
+        let guard = self
+            .machine
+            .vcpus()
+            .pause_all(Instant::now().checked_add(PATIENCE))
+            .unwrap();
+        self.paused = Some(guard);
+        self.machine.stop_clock().unwrap();
+    }
+
+    fn reset(&mut self) {
+        self.machine
+            .reset(ResetType::Cold, Instant::now().checked_add(PATIENCE))
+            .unwrap();
+    }
+
+    /// The next thing that is no output.
+    fn hear(&self) -> Heard {
+        loop {
+            match self.heard.recv_timeout(PATIENCE).unwrap() {
+                Heard::Output => {}
+                heard => return heard,
+            }
+        }
+    }
+
+    /// What the guest has written so far.
+    fn said(&self) -> String {
+        let mut bytes = [0; 4096];
+        let count = self.output.read(&mut bytes);
+        String::from_utf8_lossy(&bytes[..count]).into_owned()
+    }
+
+    /// Waits until the guest has written `wanted`.
+    fn expect(&self, wanted: &str) {
+        let mut said = String::new();
+        while !said.contains(wanted) {
+            match self.heard.recv_timeout(PATIENCE) {
+                Ok(Heard::Output) => said += &self.said(),
+                Ok(other) => panic!("{other:?} instead of {wanted:?}, after {said:?}"),
+                Err(RecvTimeoutError::Timeout) => panic!("{said:?} instead of {wanted:?}"),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+/// Counts in memory how often it was started, prints '@' plus the count, resets through port
+/// 0xcf9, and prints '!' if it runs on.
+const COUNT_AND_RESET: &[u8] = &[
+    0x31, 0xc0, // xor ax, ax
+    0x8e, 0xd8, // mov ds, ax
+    0xfe, 0x06, 0x00, 0x80, // inc byte [0x8000]
+    0xa0, 0x00, 0x80, // mov al, [0x8000]
+    0x04, 0x40, // add al, '@'
+    0xba, 0xf8, 0x03, // mov dx, 0x3f8
+    0xee, // out dx, al
+    0xba, 0xf9, 0x0c, // mov dx, 0xcf9
+    0xb0, 0x06, // mov al, 6
+    0xee, // out dx, al
+    0xb0, 0x21, // mov al, '!'
+    0xba, 0xf8, 0x03, // mov dx, 0x3f8
+    0xee, // out dx, al
+    0xf4, // hlt
+    0xeb, 0xfd, // jmp to the hlt
+];
+
+/// Goes to protected mode with an interrupt table of no entries, and runs an invalid instruction.
+#[rustfmt::skip]
+const TRIPLE_FAULT: &[u8] = &[
+    0x31, 0xc0, // xor ax, ax
+    0x8e, 0xd8, // mov ds, ax
+    0x0f, 0x01, 0x16, 0x20, 0x7c, // lgdt [0x7c20]
+    0x0f, 0x01, 0x1e, 0x26, 0x7c, // lidt [0x7c26]
+    0x0f, 0x20, 0xc0, // mov eax, cr0
+    0x0c, 0x01, // or al, 1
+    0x0f, 0x22, 0xc0, // mov cr0, eax
+    0xea, 0x1b, 0x7c, 0x08, 0x00, // jmp 8:0x7c1b
+    0x0f, 0x0b, // ud2
+    0, 0, 0, // up to 0x7c20
+    0x0f, 0, 0x2c, 0x7c, 0, 0, // the descriptor table: limit and base
+    0, 0, 0, 0, 0, 0, // the interrupt table: limit and base
+    0, 0, 0, 0, 0, 0, 0, 0, // the null descriptor
+    0xff, 0xff, 0, 0, 0, 0x9b, 0xcf, 0, // flat code
+];
+
+/// Prints 'r', then sleeps; prints 'N' at each NMI.
+const WAIT_FOR_NMI: &[u8] = &[
+    0x31, 0xc0, // xor ax, ax
+    0x8e, 0xd8, // mov ds, ax
+    0x8e, 0xd0, // mov ss, ax
+    0xbc, 0x00, 0x70, // mov sp, 0x7000
+    0xc7, 0x06, 0x08, 0x00, 0x1b, 0x7c, // mov word [8], the handler
+    0xa3, 0x0a, 0x00, // mov [10], ax
+    0xba, 0xf8, 0x03, // mov dx, 0x3f8
+    0xb0, 0x72, // mov al, 'r'
+    0xee, // out dx, al
+    0xf4, // hlt
+    0xeb, 0xfd, // jmp to the hlt
+    0xb0, 0x4e, // the handler: mov al, 'N'
+    0xba, 0xf8, 0x03, // mov dx, 0x3f8
+    0xee, // out dx, al
+    0xcf, // iret
+];
+
+/// A PVH kernel at 0x10_0040: checks the start info's magic number, prints 'b', copies a
+/// trampoline to 0x8000 and starts the second vCPU there, which prints 'a' and resets the machine.
+const START_SECOND_CPU: &[u8] = &[
+    0xbc, 0x00, 0x70, 0x00, 0x00, // mov esp, 0x7000
+    0x81, 0x3b, 0x78, 0xc5, 0x6e, 0x33, // cmp dword [ebx], 0x336ec578
+    0x75, 0x4b, // jne to the hlt
+    0x66, 0xba, 0xf8, 0x03, // mov dx, 0x3f8
+    0xb0, 0x62, // mov al, 'b'
+    0xee, // out dx, al
+    0xbe, 0x9b, 0x00, 0x10, 0x00, // mov esi, the trampoline
+    0xbf, 0x00, 0x80, 0x00, 0x00, // mov edi, 0x8000
+    0xb9, 0x0f, 0x00, 0x00, 0x00, // mov ecx, its size
+    0xf3, 0xa4, // rep movsb
+    0xb8, 0xff, 0x0f, 0x00, 0x00, // mov eax, 0xfff
+    0xbb, 0xf0, 0x00, 0xe0, 0xfe, // mov ebx, the spurious interrupt register
+    0xc7, 0x03, 0xff, 0x01, 0x00, 0x00, // mov dword [ebx], APIC on
+    0xbb, 0x10, 0x03, 0xe0, 0xfe, // mov ebx, the interrupt command's high half
+    0xc7, 0x03, 0x00, 0x00, 0x00, 0x01, // mov dword [ebx], APIC 1
+    0xbb, 0x00, 0x03, 0xe0, 0xfe, // mov ebx, the low half
+    0xc7, 0x03, 0x00, 0x45, 0x00, 0x00, // mov dword [ebx], INIT
+    0xc7, 0x43, 0x10, 0x00, 0x00, 0x00, 0x01, // mov dword [ebx + 16], APIC 1
+    0xc7, 0x03, 0x08, 0x46, 0x00, 0x00, // mov dword [ebx], start up at 0x8000
+    0xf4, // hlt
+    0xeb, 0xfd, // jmp to the hlt
+    0xba, 0xf8, 0x03, // the trampoline, 16-bit: mov dx, 0x3f8
+    0xb0, 0x61, // mov al, 'a'
+    0xee, // out dx, al
+    0xba, 0xf9, 0x0c, // mov dx, 0xcf9
+    0xb0, 0x06, // mov al, 6
+    0xee, // out dx, al
+    0xf4, // hlt
+    0xeb, 0xfd, // jmp to the hlt
+];
+
+#[test]
+fn every_boot_is_the_first_one_again() {
+    let Some(mut bench) = Bench::real_mode(COUNT_AND_RESET) else {
+        return;
+    };
+    for boot in 0..20 {
+        bench.resume();
+        assert_eq!(
+            bench.hear(),
+            Heard::Power(PowerRequest::Reset),
+            "boot {boot}"
+        );
+        bench.pause();
+        // 'A': memory was zero. No '!': the vCPU held after its request.
+        assert_eq!(bench.said(), "A", "boot {boot}");
+        bench.reset();
+    }
+}
+
+#[test]
+fn a_held_vcpu_runs_on_when_its_request_is_dropped() {
+    let Some(mut bench) = Bench::real_mode(COUNT_AND_RESET) else {
+        return;
+    };
+    bench.resume();
+    assert_eq!(bench.hear(), Heard::Power(PowerRequest::Reset));
+    bench.machine.vcpus().release_held();
+    let mut said = bench.said();
+    while !said.contains('!') {
+        assert_eq!(bench.heard.recv_timeout(PATIENCE).unwrap(), Heard::Output);
+        said += &bench.said();
+    }
+    assert_eq!(said, "A!");
+}
+
+#[test]
+fn a_triple_fault_is_reported_and_a_reset_revives_the_vcpu() {
+    let Some(mut bench) = Bench::real_mode(TRIPLE_FAULT) else {
+        return;
+    };
+    for _ in 0..3 {
+        bench.resume();
+        match bench.hear() {
+            Heard::Exit(GuestExit::TripleFault) => {}
+            // A KVM that emulates every instruction may say this instead.
+            Heard::Failed(message) => assert!(message.contains("internal error"), "{message}"),
+            other => panic!("{other:?}"),
+        }
+        bench.pause();
+        bench.reset();
+    }
+}
+
+#[test]
+fn an_nmi_reaches_a_sleeping_guest() {
+    let Some(mut bench) = Bench::real_mode(WAIT_FOR_NMI) else {
+        return;
+    };
+    bench.resume();
+    bench.expect("r");
+    bench.machine.inject_nmi().unwrap();
+    bench.expect("N");
+    // One that was injected while the machine was paused arrives when it runs.
+    bench.pause();
+    bench.machine.inject_nmi().unwrap();
+    bench.resume();
+    bench.expect("N");
+}
+
+#[test]
+fn the_second_vcpu_waits_for_its_start_up_at_every_boot() {
+    let file = TempFile::new().unwrap();
+    file.as_file()
+        .write_all(&pvh_kernel(START_SECOND_CPU))
+        .unwrap();
+    let boot = BootSource::Kernel {
+        kernel: file.as_path().to_path_buf(),
+        initrd: None,
+        command_line: String::new(),
+    };
+    let Some(mut bench) = Bench::new(2, boot) else {
+        return;
+    };
+    for _ in 0..10 {
+        bench.resume();
+        assert_eq!(bench.hear(), Heard::Power(PowerRequest::Reset));
+        bench.pause();
+        assert_eq!(bench.said(), "ba");
+        bench.reset();
+    }
+    let states = bench.machine.vcpus().states();
+    assert!(
+        states.iter().all(|(_, state)| *state == VcpuState::Paused),
+        "{states:?}"
+    );
+}
+
+/// A vCPU's time-stamp counter, as the guest reads it.
+fn tsc(bench: &Bench) -> u64 {
+    let deadline = Instant::now().checked_add(PATIENCE);
+    let read = |vcpu: &mut Vcpu| {
+        let entry = kvm_bindings::kvm_msr_entry {
+            index: 0x10,
+            ..Default::default()
+        };
+        let mut msrs = kvm_bindings::Msrs::from_entries(&[entry]).unwrap();
+        vcpu.fd().get_msrs(&mut msrs).unwrap();
+        msrs.as_slice()[0].data
+    };
+    bench
+        .machine
+        .vcpus()
+        .run_on(VcpuId(0), deadline, read)
+        .unwrap()
+}
+
+/// Whether moving a vCPU's counter moves it: a software KVM accepts that and lets the guest read
+/// the host's. Moves it ahead by a minute and back.
+fn tsc_moves(bench: &Bench) -> bool {
+    const MINUTE: u64 = 60 * 5_000_000_000;
+    let shift = |by: u64| {
+        let deadline = Instant::now().checked_add(PATIENCE);
+        let shift = move |vcpu: &mut Vcpu| {
+            let offset = sys::tsc_offset(vcpu.fd())?;
+            sys::set_tsc_offset(vcpu.fd(), offset.wrapping_add(by))
+        };
+        bench
+            .machine
+            .vcpus()
+            .run_on(VcpuId(0), deadline, shift)
+            .unwrap()
+            .is_ok()
+    };
+    let before = tsc(bench);
+    let moved = shift(MINUTE) && tsc(bench) - before >= MINUTE;
+    shift(MINUTE.wrapping_neg());
+    moved
+}
+
+#[test]
+fn the_guests_clocks_stand_while_the_machine_does() {
+    let Some(mut bench) = Bench::real_mode(WAIT_FOR_NMI) else {
+        return;
+    };
+    bench.resume();
+    bench.expect("r");
+    bench.pause();
+    let tsc_moves = tsc_moves(&bench);
+    let stopped = bench.machine.vm.fd().get_clock().unwrap().clock;
+    // The counter stops with `stop_clock`: what passed since belongs to the stop.
+    let tsc_stopped = tsc(&bench);
+    std::thread::sleep(Duration::from_millis(300));
+    let (started, host_tsc) = (Instant::now(), sys::host_tsc());
+    bench.resume();
+    let went_on = bench.machine.vm.fd().get_clock().unwrap().clock;
+    let bound = u64::try_from(started.elapsed().as_nanos()).unwrap();
+    assert!(
+        went_on.saturating_sub(stopped) <= bound,
+        "{stopped} to {went_on}, {bound} allowed"
+    );
+    if tsc_moves {
+        let (went_on, bound) = (tsc(&bench), sys::host_tsc() - host_tsc);
+        let passed = went_on.saturating_sub(tsc_stopped);
+        assert!(
+            passed <= bound,
+            "{tsc_stopped} to {went_on}, {bound} allowed"
+        );
+    } else {
+        eprintln!("skipped: this KVM cannot move a time-stamp counter");
+    }
+}
+
+#[test]
+fn the_power_button_is_lost_on_a_guest_that_does_not_listen() {
+    let Some(bench) = Bench::real_mode(WAIT_FOR_NMI) else {
+        return;
+    };
+    assert!(!bench.machine.press_power_button());
+    assert!(
+        bench
+            .machine
+            .next_deadline()
+            .is_none_or(|deadline| deadline > 0)
+    );
+    bench.machine.tick();
+}
+
+#[test]
+fn an_impossible_machine_is_one_clear_message() {
+    let flat = |memory, cpus| {
+        let image = FlatImage {
+            bytes: Cow::Borrowed(&[0xf4]),
+            address: 0x7c00,
+            segment: 0,
+            offset: 0x7c00,
+        };
+        let config = Config {
+            kvm: DEVICE.into(),
+            memory,
+            cpus,
+            boot: BootSource::Flat(image),
+        };
+        let outlets = Outlets {
+            serial: Arc::new(OutputRing::new(1)),
+            serial_room: Arc::new(NoNotify),
+            debugcon: None,
+            rearm: Arc::new(NoNotify),
+        };
+        let ear = Arc::new(Ear(channel().0));
+        Machine::new(&config, &outlets, ear, |_: VcpuId, _: VcpuEvent| {}).map(|_| ())
+    };
+    if !Path::new(DEVICE).exists() {
+        eprintln!("skipped: this machine has no {}", DEVICE);
+        return;
+    }
+    let no_cpu = flat(4 << 20, 0).unwrap_err().to_string();
+    assert!(
+        no_cpu.starts_with("0 vCPUs: this host allows 1 to "),
+        "{no_cpu}"
+    );
+    assert!(flat(4 << 20, 255).is_err());
+    assert!(
+        flat(4096, 1)
+            .unwrap_err()
+            .to_string()
+            .contains("the least is 2 MiB")
+    );
+    assert!(flat(1 << 60, 1).is_err());
+    flat(2 << 20, 1).unwrap();
+}
