@@ -3,6 +3,7 @@
 import argparse
 import os
 import pathlib
+import signal
 import sys
 
 from harness import cases, guests, linux, rig
@@ -41,6 +42,8 @@ def scenarios(words, where):
 
 
 def main():
+    # To be told to end is to leave by the ordinary way: what was started is ended, what was made is removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parser = argparse.ArgumentParser(prog="integration-tests/run", description="Whole-VM tests.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (("whole-vm", "tests that any KVM can run"), ("scenarios", "tests with Linux as the guest")):

@@ -17,9 +17,11 @@ import time
 
 from qemu.qmp import ConnectError, EventListener, ExecuteError, QMPClient
 
+from harness.cases import SLOWNESS
+
 #: How long anything may take that is not a known wait. Only a hang reaches it: the machines that run
 #: this stall for hundreds of milliseconds, and an emulated machine is ten times slower.
-PATIENCE = float(os.environ.get("CASE_PATIENCE", "20"))
+PATIENCE = float(os.environ.get("CASE_PATIENCE", "20")) * SLOWNESS
 
 
 class Gone(Exception):

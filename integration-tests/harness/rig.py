@@ -10,6 +10,7 @@ interrupt between its processors and the outer kernel dies or falls silent. Then
 boot is repeated. A test that fails has failed.
 """
 
+import ctypes
 import json
 import os
 import pathlib
@@ -22,14 +23,14 @@ import sys
 import time
 
 from harness import cases, linux
-from harness.cases import ROOT, Result
+from harness.cases import ROOT, SLOWNESS, Result
 
 #: Outer boots end by this time, in seconds.
-BOOT_DEADLINE = 150
+BOOT_DEADLINE = 150 * SLOWNESS
 #: No test begins in a boot that is older than this.
-BOOT_BUDGET = 80
+BOOT_BUDGET = 80 * SLOWNESS
 #: An outer kernel that lives says something every 3 s.
-SILENCE = 30
+SILENCE = 30 * SLOWNESS
 #: Tests that run at a time: the emulated machine has two processors, and a boot keeps one busy.
 JOBS = 2
 #: An outer machine that died this often under the same test was killed by the test.
@@ -147,10 +148,16 @@ def environment(budget):
     """What the tests inside of the rig find in their environment."""
     names = {
         "VMM_BIN": "/work/vmm-bin", "CASE_BZIMAGE": "/work/bzImage", "CASE_VMLINUX": "/work/vmlinux", "CASE_INITRD": "/work/initrd",
-        "CASE_PATIENCE": "40", "CASE_VMM": os.environ.get("CASE_VMM", "vmm-bin"), "PYTHONUNBUFFERED": "1",
+        "CASE_PATIENCE": "40", "SLOWNESS": SLOWNESS, "CASE_VMM": os.environ.get("CASE_VMM", "vmm-bin"), "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1", "CASE_BUDGET": budget,
     }
     return " ".join(f"{name}={value}" for name, value in names.items())
+
+
+def _die_with_parent():
+    """In the child, before it becomes the emulator: it ends with us, however we end."""
+    PR_SET_PDEATHSIG = 1  # pylint: disable=invalid-name
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Boot:
@@ -171,7 +178,7 @@ class Boot:
         with open(self.log.with_suffix(".emulator"), "wb") as complaints:
             emulator = subprocess.Popen(
                 command(self.kernel, self.root) + ["-serial", f"file:{self.log}", "-serial", "stdio"],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints, preexec_fn=_die_with_parent,
             )
         try:
             selector = selectors.DefaultSelector()
@@ -197,10 +204,7 @@ class Boot:
                     if text != "heartbeat":
                         yield text
         finally:
-            try:
-                os.killpg(emulator.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+            emulator.kill()
             emulator.wait()
             emulator.stdout.close()
             self.root.unlink(missing_ok=True)
