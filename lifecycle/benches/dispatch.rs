@@ -70,7 +70,8 @@ fn median(mut rounds: Vec<Duration>) -> Duration {
     rounds.sort_unstable();
     rounds
         .get(rounds.len() / 2)
-        .map_or(Duration::ZERO, |round| *round / TRIPS)
+        .and_then(|round| round.checked_div(TRIPS))
+        .unwrap_or_default()
 }
 
 fn time(trip: impl Fn() -> io::Result<()>) -> io::Result<Duration> {

@@ -5,6 +5,13 @@
 //! `main_loop_should_exit` does for each latch, in its order, and an interpreter that knows
 //! nothing but the table and the list of legal transitions.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use lifecycle::{
     Actions, Compat, End, Latched, Listeners, Notice, PanicAction, Phase, RebootAction,
     ShutdownAction, ShutdownCause, ShutdownRequest, Situation, Step, WakeupReason, walk_turn,
@@ -539,7 +546,9 @@ fn qemu_7_2_agrees_with_the_reference_over_every_input() {
 }
 
 /// The rows of the README's table that show in a turn, as conditions on its input.
-const DIFFERENCES: &[(&str, fn(&Input) -> bool)] = &[
+type Applies = fn(&Input) -> bool;
+
+const DIFFERENCES: &[(&str, Applies)] = &[
     ("a suspend that does not apply", |i| {
         i.suspend && (i.state != RunState::Running as usize || i.reset != 0 || i.debug)
     }),

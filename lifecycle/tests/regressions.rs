@@ -1,6 +1,8 @@
 //! What went wrong elsewhere, and does not here: a test for each bug, named after what it
 //! prevents. All of them are about the default, `Compat::Current`.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::cell::RefCell;

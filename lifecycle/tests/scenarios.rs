@@ -1,6 +1,8 @@
 //! The scenarios: what an observer of QEMU 7.2 sees, to the byte. And under `current` none of
 //! them, nor any mixture of them, aborts.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -1,5 +1,7 @@
 //! A machine that notes what is done to it, for the tests.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;

@@ -1,6 +1,14 @@
 //! A reference of QEMU 7.2's run-state layer that plays scenarios: plain variables, plain
 //! recursion, one function for each of QEMU's. It shares no code with the crate.
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::collections::VecDeque;
 
 /// QEMU would have aborted here.
