@@ -1,0 +1,442 @@
+//! One test for each bug of the field that this crate prevents, named after what it prevents.
+
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "a test that overflows fails, as it should"
+)]
+
+mod support;
+
+use monitor::protocol::{Limits, Parser, write_value};
+use monitor::{Error, MonitorSocket, ServerLimits};
+use serde_json::{Value, json};
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use support::{Client, PATIENCE, Running, Scratch};
+
+// QEMU: monitor_puts queues without a bound. A guest that panics or resets in a loop while a client
+// does not read grew QEMU by hundreds of MiB a minute. StratoVirt's queue has a bound, but what it
+// drops only its log knows.
+#[test]
+fn events_for_a_deaf_client_grow_without_bound() {
+    let limits = ServerLimits::default().event_bytes(16 << 10);
+    let server = Running::start(limits);
+    let mut deaf = server.client();
+    for _ in 0..200_000 {
+        server
+            .sender
+            .emit_bare("RESET")
+            .expect("a registered event");
+    }
+    server.wait("events are lost", |seen| {
+        seen.clients.iter().any(|c| c.lost_events > 0)
+    });
+    let waiting = server.seen.lock().expect("the server lives").event_bytes;
+    assert!(waiting <= (16 << 10) + 512, "{waiting}");
+    let mut counted = 0;
+    while counted < 200_000 {
+        let event = deaf.message().expect("it is still connected");
+        counted += match event["event"].as_str() {
+            Some("EVENTS_LOST") => event["data"]["count"].as_u64().expect("a count"),
+            Some("RESET") => 1,
+            other => panic!("{other:?}"),
+        };
+    }
+    assert_eq!(counted, 200_000, "each one was sent or counted");
+}
+
+// OpenXT issues 1286 and 1296: QEMU's main loop blocked in a write to a monitor that nobody read.
+#[test]
+fn a_deaf_client_stops_the_main_loop() {
+    let server = Running::start(ServerLimits::default());
+    let mut deaf = server.client();
+    let mut witness = server.client();
+    for _ in 0..64 {
+        deaf.send("{'execute':'large','arguments':{'bytes':60000}}");
+        witness.call("{'execute':'query-status'}");
+    }
+}
+
+// QEMU: 1.9 MB of `[1,1,1,...` took 17 seconds and 124 MiB.
+#[test]
+fn a_long_array_is_kept_token_by_token() {
+    let mut parser = Parser::new(Limits::default());
+    let mut input = b"[".to_vec();
+    input.extend(b"1,".repeat(950_000));
+    input.extend(b"1]{}");
+    let mut rest = &input[..];
+    let mut messages = Vec::new();
+    while !rest.is_empty() {
+        let (used, message) = parser.feed(rest);
+        rest = &rest[used..];
+        messages.extend(message);
+    }
+    assert_eq!(messages.len(), 2, "one refusal, and then the empty object");
+    assert!(messages[0].is_err());
+    assert_eq!(messages[1], Ok(json!({})));
+    assert!(parser.is_idle());
+}
+
+// Firecracker issue 4414: a request that was refused had been done by half. Issue 2017: a message
+// that announced more than came left the next client waiting.
+#[test]
+fn a_refused_request_is_done_by_half_or_holds_up_the_next() {
+    let server = Running::start(ServerLimits::default());
+    let mut client = server.client();
+    let refused = client.call("{'execute':'emit','arguments':{'event':'RESET','count':'x'}}");
+    assert!(refused.get("error").is_some());
+    client.send("{'execute':'emit','arguments':{'event':'RESET'");
+    let mut other = server.client();
+    other.call("{'execute':'query-status'}");
+    client.send(",'count':1,'more':2}}");
+    client.send("{'execute':'query-status'}");
+    assert_eq!(client.order(2), ["reply", "reply"], "no event was emitted");
+}
+
+// CVE-2024-7409 (QEMU's NBD server): too many connections, and a race when they are closed.
+// Firecracker and others accept without a limit too.
+#[test]
+fn connections_without_a_limit_exhaust_the_descriptors() {
+    let server = Running::start(ServerLimits::default());
+    let flood: Vec<_> = (0..100)
+        .map(|_| UnixStream::connect(&server.path))
+        .collect();
+    server.wait("the places are taken", |seen| seen.clients.len() == 8);
+    assert!(server.seen.lock().expect("the server lives").most_clients <= 8);
+    drop(flood);
+    let mut client = server.client();
+    client.call("{'execute':'query-status'}");
+}
+
+// CVE-2013-2007 (qemu-ga under umask 0), CVE-2019-10132 and CVE-2020-15708 (libvirt): control
+// sockets that anybody could connect to.
+#[test]
+fn a_control_socket_is_open_to_other_users() {
+    let scratch = Scratch::new();
+    let path = scratch.path("private.sock");
+    let socket = MonitorSocket::bind(&path).expect("a socket");
+    let mode = fs::metadata(socket.path())
+        .expect("it is there")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+// The same under the widest and the usual umask. The umask belongs to the process, so a child sets
+// it and this program is run again for the test above.
+#[test]
+fn a_control_socket_obeys_the_umask_instead() {
+    let program = std::env::current_exe().expect("this program");
+    for umask in ["000", "022"] {
+        let status = std::process::Command::new("sh")
+            .args(["-c", "umask \"$0\" && exec \"$@\"", umask])
+            .arg(&program)
+            .args(["--exact", "a_control_socket_is_open_to_other_users"])
+            .stdout(std::process::Stdio::null())
+            .status()
+            .expect("a shell");
+        assert!(status.success(), "with umask {umask}");
+    }
+}
+
+// QEMU unlinks whatever has the socket's name before it binds; CVE-2026-1386 (Firecracker's jailer)
+// followed a symbolic link in such a place.
+#[test]
+fn a_foreign_file_is_removed_to_make_room_for_the_socket() {
+    let scratch = Scratch::new();
+    let (file, link, gone) = (
+        scratch.path("file"),
+        scratch.path("link"),
+        scratch.path("gone"),
+    );
+    fs::write(&file, "precious").expect("a file");
+    symlink(&file, &link).expect("a link");
+    symlink(scratch.path("nowhere"), &gone).expect("a dangling link");
+    for path in [&file, &link, &gone] {
+        let error = MonitorSocket::bind(path).expect_err("it is not ours");
+        assert!(matches!(error, Error::NotASocket { .. }), "{error}");
+        assert!(error.to_string().contains(path.to_str().expect("ASCII")));
+    }
+    assert_eq!(
+        fs::read_to_string(&link).expect("it is still there"),
+        "precious"
+    );
+    assert!(fs::symlink_metadata(&gone).is_ok());
+}
+
+#[test]
+fn a_socket_in_use_is_taken_over() {
+    let scratch = Scratch::new();
+    let path = scratch.path("busy.sock");
+    let listener = UnixListener::bind(&path).expect("a listener");
+    let error = MonitorSocket::bind(&path).expect_err("somebody listens");
+    assert!(matches!(error, Error::PathInUse { .. }), "{error}");
+    UnixStream::connect(&path).expect("it still listens");
+    drop(listener);
+    // Now it is stale.
+    let socket = MonitorSocket::bind(&path).expect("nobody listens");
+    UnixStream::connect(socket.path()).expect("we listen");
+}
+
+#[test]
+fn the_end_of_an_old_server_removes_the_socket_of_a_new_one() {
+    let scratch = Scratch::new();
+    let path = scratch.path("shared.sock");
+    let old = MonitorSocket::bind(&path).expect("a socket");
+    fs::remove_file(&path).expect("somebody cleans up");
+    let new = MonitorSocket::bind(&path).expect("the path is free");
+    drop(old);
+    assert!(
+        fs::metadata(&path)
+            .expect("the new one's")
+            .file_type()
+            .is_socket()
+    );
+    drop(new);
+    assert!(fs::metadata(&path).is_err(), "the last one cleans up");
+    assert_eq!(
+        fs::read_dir(scratch.path("")).expect("a directory").count(),
+        0
+    );
+}
+
+#[test]
+fn a_path_that_cannot_work_is_reported_as_a_number() {
+    let scratch = Scratch::new();
+    let long = scratch.path(&"x".repeat(120));
+    let cases = [
+        (long, "too long: at most 107 bytes"),
+        (
+            scratch.path("missing/qmp.sock"),
+            "its directory does not exist",
+        ),
+        (scratch.path(".."), "cannot name a socket"),
+        ("/".into(), "cannot name a socket"),
+        (scratch.path("qmp.sock/"), "cannot name a socket"),
+    ];
+    for (path, text) in cases {
+        let error = MonitorSocket::bind(&path)
+            .expect_err("it cannot work")
+            .to_string();
+        assert!(error.contains(text), "{error}");
+    }
+}
+
+// The race behind CVE-2026-1386's class: between the look at the path and its removal, another
+// process puts a file of its own there.
+#[test]
+fn a_file_swapped_in_at_the_wrong_moment_is_removed() {
+    let scratch = Scratch::new();
+    let path = scratch.path("target.sock");
+    let (stale, precious) = (scratch.path("stale"), scratch.path("precious"));
+    fs::write(&precious, "precious").expect("a file");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                // A stale socket, then a hard link to the file, under the name of the socket.
+                fs::remove_file(&stale).ok();
+                drop(UnixListener::bind(&stale));
+                fs::rename(&stale, &path).ok();
+                let link = scratch.path("link");
+                fs::hard_link(&precious, &link).ok();
+                fs::rename(&link, &path).ok();
+            }
+        });
+        let until = Instant::now() + Duration::from_secs(2);
+        let mut refused = 0;
+        while Instant::now() < until || refused == 0 {
+            match MonitorSocket::bind(&path) {
+                Err(Error::NotASocket { .. }) => refused += 1,
+                Ok(_) | Err(_) => {}
+            }
+            assert_eq!(
+                fs::read_to_string(&precious).expect("it is still there"),
+                "precious"
+            );
+            assert!(
+                Instant::now() < until + PATIENCE,
+                "the file was never seen in place"
+            );
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+// QEMU echoes a number beyond a double's range as `inf`, which no JSON parser takes.
+#[test]
+fn a_number_out_of_range_is_echoed_as_inf() {
+    let server = Running::start(ServerLimits::default());
+    let mut client = server.client();
+    let reply = client.call("{'execute':'query-status','id':1E400}");
+    assert_eq!(
+        reply["error"]["desc"],
+        "JSON parse error, number out of range '1E400'"
+    );
+    // And whatever is in a value, the writer's output is JSON.
+    let mut out = Vec::new();
+    write_value(&mut out, &json!([f64::INFINITY, f64::NAN, f64::MAX]));
+    serde_json::from_slice::<Value>(&out).expect("JSON");
+}
+
+// QEMU limits WATCHDOG to one a second whatever its action: a `reset` could replace a `pause`, and
+// come after the STOP that it announces.
+#[test]
+fn watchdog_events_of_different_actions_are_merged() {
+    let server = Running::start(ServerLimits::default());
+    let mut client = server.client();
+    let actions = ["pause", "none", "reset", "debug", "pause", "none", "pause"];
+    for action in actions {
+        server
+            .sender
+            .emit("WATCHDOG", &json!({"action": action}))
+            .expect("a registered event");
+    }
+    server.sender.emit_bare("STOP").expect("a registered event");
+    let mut seen = Vec::new();
+    loop {
+        let event = client.message().expect("an event");
+        if event["event"] == "STOP" {
+            break;
+        }
+        seen.push(
+            event["data"]["action"]
+                .as_str()
+                .expect("an action")
+                .to_owned(),
+        );
+    }
+    // Only the second `none`, which changes nothing, waits for its second to pass.
+    assert_eq!(seen, ["pause", "none", "reset", "debug", "pause", "pause"]);
+    let late = client.message().expect("it is not lost");
+    assert_eq!(late["data"]["action"], "none");
+}
+
+// Cloud Hypervisor issues 7038 and 3146: a request that takes long holds up all others. Here a
+// client that sends a request by halves holds up nobody.
+#[test]
+fn a_request_that_takes_long_to_arrive_holds_up_other_clients() {
+    let server = Running::start(ServerLimits::default());
+    let mut slow = server.client();
+    slow.send("{'execute':");
+    let mut quick = server.client();
+    for _ in 0..100 {
+        quick.call("{'execute':'query-status'}");
+    }
+    slow.send("'query-status'}");
+    slow.reply();
+}
+
+// avocado-vt issue 4312, overdrive issue 268: an event from before the observer came is lost, and
+// with it the observer's idea of the state. The events stay lost, as in QEMU, but the reply to
+// qmp_capabilities is the line: what happens after it is seen, and query-status tells the rest.
+#[test]
+fn an_event_falls_between_negotiation_and_the_first_query() {
+    let server = Running::start(ServerLimits::default());
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                server
+                    .sender
+                    .emit_bare("RESET")
+                    .expect("a registered event");
+            }
+        });
+        for _ in 0..20 {
+            let mut client = Client::connect(&server.path);
+            client.send("{'execute':'qmp_capabilities'}");
+            let first = client.message().expect("a reply");
+            assert_eq!(
+                first,
+                json!({"return": {}}),
+                "no event comes before the reply"
+            );
+            let second = client.message().expect("an event");
+            assert_eq!(second["event"], "RESET");
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+// cocoon issue 176: a client that dies in the middle of an operation leaves its effects behind.
+// Its requests that were not started are dropped.
+#[test]
+fn a_client_that_is_killed_has_its_waiting_requests_executed() {
+    let server = Running::start(ServerLimits::default());
+    let mut witness = server.client();
+    let mut victim = server.client();
+    let burst = "{'execute':'emit','arguments':{'event':'RESET','count':1}}".repeat(500);
+    victim.send(&burst);
+    drop(victim);
+    server.wait("the victim is gone", |seen| seen.clients.len() == 1);
+    witness.send("{'execute':'query-status'}");
+    let events = witness.order(1).len() - 1;
+    assert!(events < 500, "{events} of 500 were executed for nobody");
+}
+
+// Events of several threads reach all clients in one order, and time does not run backwards.
+#[test]
+fn threads_that_emit_at_once_are_seen_in_different_orders() {
+    let server = Running::start(ServerLimits::default().event_bytes(8 << 20));
+    let mut clients: Vec<_> = (0..3).map(|_| server.client()).collect();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let sender = server.sender.clone();
+            scope.spawn(move || {
+                for n in 0..500 {
+                    let data = json!({"thread": thread, "n": n});
+                    sender.emit("RESET", &data).expect("a registered event");
+                }
+            });
+        }
+    });
+    let sequences: Vec<Vec<Value>> = clients
+        .iter_mut()
+        .map(|client| {
+            (0..2000)
+                .map(|_| client.message().expect("an event"))
+                .collect()
+        })
+        .collect();
+    assert_eq!(sequences[0], sequences[1]);
+    assert_eq!(sequences[0], sequences[2]);
+    let time = |event: &Value| {
+        let stamp = &event["timestamp"];
+        (stamp["seconds"].as_u64(), stamp["microseconds"].as_u64())
+    };
+    assert!(sequences[0].is_sorted_by_key(time));
+    for thread in 0..4 {
+        let own = sequences[0]
+            .iter()
+            .filter(|event| event["data"]["thread"] == thread);
+        assert!(
+            own.map(|event| event["data"]["n"].as_u64())
+                .eq((0..500).map(Some))
+        );
+    }
+}
+
+// A client that is killed while the server writes to it must not kill the server (SIGPIPE).
+#[test]
+fn a_write_to_a_client_that_is_gone_ends_the_process() {
+    let server = Running::start(ServerLimits::default());
+    let mut witness = server.client();
+    for _ in 0..50 {
+        let mut victim = server.client();
+        victim
+            .stream
+            .write_all(b"{'execute':'large','arguments':{'bytes':300000}}")
+            .ok();
+        server
+            .sender
+            .emit_bare("RESET")
+            .expect("a registered event");
+        drop(victim);
+    }
+    witness.call("{'execute':'query-status'}");
+}
