@@ -25,7 +25,11 @@ impl Announcer {
     /// Tells the log, and if there are clients, `emit`.
     pub(crate) fn new(emit: Option<Emit>) -> Self {
         let now = Instant::now();
-        Self { emit, events: RateLimit::new(now), reports: RateLimit::new(now) }
+        Self {
+            emit,
+            events: RateLimit::new(now),
+            reports: RateLimit::new(now),
+        }
     }
 }
 
@@ -68,7 +72,9 @@ impl EventSink for Announcer {
     }
 
     fn report(&self, report: &Report) {
-        let Some(held_back) = self.reports.admit(Instant::now()) else { return };
+        let Some(held_back) = self.reports.admit(Instant::now()) else {
+            return;
+        };
         if held_back > 0 {
             warn!("{held_back} reports were not logged, there were too many at once");
         }
@@ -112,8 +118,14 @@ mod tests {
 
     #[test]
     fn every_line_names_its_event_and_its_cause() {
-        let reset = Event::Reset { guest: true, reason: ShutdownCause::GuestReset };
-        assert_eq!(line(&reset), "RESET: the machine is reset, cause: guest-reset");
+        let reset = Event::Reset {
+            guest: true,
+            reason: ShutdownCause::GuestReset,
+        };
+        assert_eq!(
+            line(&reset),
+            "RESET: the machine is reset, cause: guest-reset"
+        );
         assert_eq!(line(&Event::Stop), "STOP: the VM is stopped");
     }
 

@@ -36,7 +36,9 @@ pub(crate) struct Vm {
 
 impl std::fmt::Debug for Vm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Vm").field("machine", &self.machine).finish_non_exhaustive()
+        f.debug_struct("Vm")
+            .field("machine", &self.machine)
+            .finish_non_exhaustive()
     }
 }
 
@@ -65,7 +67,10 @@ impl Vm {
 impl Machine for Vm {
     fn pause_vcpus(&self) -> Result<(), MachineError> {
         if self.pause.borrow().is_none() {
-            let pause = self.machine.vcpus().pause_all(Instant::now().checked_add(PATIENCE));
+            let pause = self
+                .machine
+                .vcpus()
+                .pause_all(Instant::now().checked_add(PATIENCE));
             *self.pause.borrow_mut() = Some(pause.map_err(MachineError::new)?);
         }
         if self.clock_stops.take() {
@@ -136,7 +141,9 @@ pub(crate) fn on_vcpu_event(requests: &Requests, id: VcpuId, event: VcpuEvent) {
 /// The number of each vCPU, and that of its thread on the host: 0 if the vCPU is too busy to say.
 pub(crate) fn threads(machine: &platform::Machine) -> Vec<(u32, u32)> {
     let deadline = Instant::now().checked_add(PATIENCE);
-    let asked = machine.vcpus().run_on_all(deadline, |_| rustix::thread::gettid());
+    let asked = machine
+        .vcpus()
+        .run_on_all(deadline, |_| rustix::thread::gettid());
     asked
         .into_iter()
         .map(|(VcpuId(index), tid)| {
@@ -150,5 +157,7 @@ pub(crate) fn threads(machine: &platform::Machine) -> Vec<(u32, u32)> {
 /// or the guest's time stands.
 pub(crate) fn until_next_deadline(machine: &platform::Machine, running: bool) -> Option<Duration> {
     let deadline = machine.next_deadline().filter(|_| running)?;
-    Some(Duration::from_nanos(deadline.saturating_sub(machine.clock().now_ns())))
+    Some(Duration::from_nanos(
+        deadline.saturating_sub(machine.clock().now_ns()),
+    ))
 }

@@ -61,7 +61,9 @@ impl MainLoop {
     /// # Errors
     /// When the process has no file descriptor left.
     pub(crate) fn new(bell: Arc<Doorbell>) -> Result<Self, Error> {
-        let mut this = Self { events: EventManager::new_with_capacity(MOST_EVENTS)? };
+        let mut this = Self {
+            events: EventManager::new_with_capacity(MOST_EVENTS)?,
+        };
         this.add(Rc::new(RefCell::new(Ear(bell))));
         Ok(this)
     }

@@ -52,22 +52,33 @@ impl PidFile {
     /// # Errors
     /// See [`Error`]; a file of somebody else is left as it was.
     pub(crate) fn create(path: &Path) -> Result<Self, Error> {
-        let io = |source| Error::Io { path: path.to_owned(), source };
+        let io = |source| Error::Io {
+            path: path.to_owned(),
+            source,
+        };
         // Between opening and locking, the holder may have removed its file: then look again.
         loop {
             let mut file = open(path).map_err(io)?;
             if !file.metadata().map_err(io)?.is_file() {
-                return Err(Error::NoFile { path: path.to_owned() });
+                return Err(Error::NoFile {
+                    path: path.to_owned(),
+                });
             }
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => {
                     let holder = holder(&mut file);
-                    return Err(Error::Held { path: path.to_owned(), holder });
+                    return Err(Error::Held {
+                        path: path.to_owned(),
+                        holder,
+                    });
                 }
                 Err(errno) => return Err(io(errno.into())),
             }
-            let pidfile = Self { path: path.to_owned(), file };
+            let pidfile = Self {
+                path: path.to_owned(),
+                file,
+            };
             if pidfile.is_ours() {
                 pidfile.write().map_err(io)?;
                 return Ok(pidfile);
@@ -148,7 +159,10 @@ mod tests {
         std::fs::write(&path, "99999999 and much more text than a number\n").unwrap();
         let first = PidFile::create(&path).unwrap();
         let error = PidFile::create(&path).unwrap_err().to_string();
-        assert!(error.contains(&format!("the running process {}", std::process::id())), "{error}");
+        assert!(
+            error.contains(&format!("the running process {}", std::process::id())),
+            "{error}"
+        );
         assert!(path.exists(), "the refusal must not remove the file");
         drop(first);
         assert!(!path.exists());
@@ -160,9 +174,18 @@ mod tests {
         std::os::unix::fs::symlink("/nonexistent", &path).unwrap();
         assert!(matches!(PidFile::create(&path), Err(Error::Io { .. })));
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(PidFile::create(&std::env::temp_dir()), Err(Error::Io { .. })));
-        assert!(matches!(PidFile::create(Path::new("/nonexistent/pid")), Err(Error::Io { .. })));
-        assert!(matches!(PidFile::create(Path::new("/dev/null")), Err(Error::NoFile { .. })));
+        assert!(matches!(
+            PidFile::create(&std::env::temp_dir()),
+            Err(Error::Io { .. })
+        ));
+        assert!(matches!(
+            PidFile::create(Path::new("/nonexistent/pid")),
+            Err(Error::Io { .. })
+        ));
+        assert!(matches!(
+            PidFile::create(Path::new("/dev/null")),
+            Err(Error::NoFile { .. })
+        ));
     }
 
     #[test]

@@ -33,9 +33,9 @@ impl GuestEvents for Power {
             PowerRequest::Shutdown { exit_code: None } => {
                 requests.shutdown(ShutdownCause::GuestShutdown)
             }
-            PowerRequest::Shutdown { exit_code: Some(code) } => {
-                requests.shutdown_with_code(ShutdownCause::GuestShutdown, code.cast_signed())
-            }
+            PowerRequest::Shutdown {
+                exit_code: Some(code),
+            } => requests.shutdown_with_code(ShutdownCause::GuestShutdown, code.cast_signed()),
             PowerRequest::GuestPanicked => requests.guest_panicked(None),
             PowerRequest::GuestCrashloaded => requests.guest_crashloaded(None),
             PowerRequest::Suspend => requests.suspend(),

@@ -38,7 +38,10 @@ impl RunStateContext for Context {
     fn cpus(&self) -> Vec<CpuInfo> {
         // A vCPU keeps its thread: they are asked once.
         let threads = self.threads.get_or_init(|| threads(&self.machine));
-        threads.iter().map(|&(index, thread_id)| CpuInfo { index, thread_id }).collect()
+        threads
+            .iter()
+            .map(|&(index, thread_id)| CpuInfo { index, thread_id })
+            .collect()
     }
 }
 
@@ -59,7 +62,10 @@ impl Listening {
         let mut server = Server::new(registry)?;
         server.listen(socket);
         let events = server.emitter();
-        Ok(Self { server: Rc::new(RefCell::new(server)), events })
+        Ok(Self {
+            server: Rc::new(RefCell::new(server)),
+            events,
+        })
     }
 
     /// Where the lifecycle's events go.
@@ -75,8 +81,16 @@ impl Listening {
         machine: Rc<platform::Machine>,
         identity: Identity,
     ) -> Monitor {
-        let context = Context { lifecycle, machine, identity, threads: OnceCell::new() };
-        Monitor { server: self.server, context }
+        let context = Context {
+            lifecycle,
+            machine,
+            identity,
+            threads: OnceCell::new(),
+        };
+        Monitor {
+            server: self.server,
+            context,
+        }
     }
 }
 

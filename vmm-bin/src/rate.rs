@@ -19,16 +19,24 @@ pub(crate) struct RateLimit {
 impl RateLimit {
     /// A limit that nothing has been counted against.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { tokens: Cell::new(BURST), since: Cell::new(now), held_back: Cell::new(0) }
+        Self {
+            tokens: Cell::new(BURST),
+            since: Cell::new(now),
+            held_back: Cell::new(0),
+        }
     }
 
     /// Whether a line may be logged at `now`; then, how many were held back before it.
     pub(crate) fn admit(&self, now: Instant) -> Option<u64> {
         let passed = now.saturating_duration_since(self.since.get());
-        let earned = passed.as_millis().checked_div(REFILL.as_millis()).unwrap_or(0);
+        let earned = passed
+            .as_millis()
+            .checked_div(REFILL.as_millis())
+            .unwrap_or(0);
         let earned = u32::try_from(earned).unwrap_or(BURST);
         if earned > 0 {
-            self.tokens.set(self.tokens.get().saturating_add(earned).min(BURST));
+            self.tokens
+                .set(self.tokens.get().saturating_add(earned).min(BURST));
             self.since.set(now);
         }
         match self.tokens.get().checked_sub(1) {
@@ -55,7 +63,11 @@ mod tests {
         let logged = (0..1000).filter(|_| limit.admit(start).is_some()).count();
         assert_eq!(logged, 20);
         let later = start + REFILL;
-        assert_eq!(limit.admit(later), Some(980), "what was held back is told with the next line");
+        assert_eq!(
+            limit.admit(later),
+            Some(980),
+            "what was held back is told with the next line"
+        );
         assert_eq!(limit.admit(later), None);
         assert_eq!(limit.admit(later + 1000 * REFILL), Some(1));
     }

@@ -4,7 +4,10 @@
 //!
 //! The rule that must never be broken: nothing here decides anything.
 
-#![expect(unsafe_code, reason = "symbols of the assembler and signal handlers have no safe form")]
+#![expect(
+    unsafe_code,
+    reason = "symbols of the assembler and signal handlers have no safe form"
+)]
 
 use std::io;
 use std::ptr;

@@ -56,7 +56,9 @@ impl RawMode {
     /// What the terminal says.
     pub(crate) fn enter(interrupt: Interrupt) -> io::Result<Option<Self>> {
         let stdin = rustix::stdio::stdin();
-        let Ok(found) = tcgetattr(stdin) else { return Ok(None) };
+        let Ok(found) = tcgetattr(stdin) else {
+            return Ok(None);
+        };
         let saved = SAVED.get_or_init(|| found);
         let mut raw = saved.clone();
         raw.input_modes.remove(
@@ -160,7 +162,10 @@ mod tests {
 
     #[test]
     fn ordinary_bytes_reach_the_guest() {
-        assert_eq!(keys(b"a\x03\xff"), [Key::Guest(b'a'), Key::Guest(3), Key::Guest(0xff)]);
+        assert_eq!(
+            keys(b"a\x03\xff"),
+            [Key::Guest(b'a'), Key::Guest(3), Key::Guest(0xff)]
+        );
     }
 
     #[test]
@@ -168,7 +173,11 @@ mod tests {
         assert_eq!(keys(b"\x01x"), [Key::Quit]);
         assert_eq!(keys(b"\x01h\x01?"), [Key::Help, Key::Help]);
         assert_eq!(keys(b"\x01\x01x"), [Key::Guest(1), Key::Guest(b'x')]);
-        assert_eq!(keys(b"\x01zx"), [Key::Guest(b'x')], "an unknown sequence is swallowed");
+        assert_eq!(
+            keys(b"\x01zx"),
+            [Key::Guest(b'x')],
+            "an unknown sequence is swallowed"
+        );
         assert_eq!(keys(b"\x01"), [], "half a sequence waits");
     }
 }

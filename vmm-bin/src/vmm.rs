@@ -13,8 +13,8 @@
 //! terminal, no thread.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,8 @@ use crate::platform::{self, BootSource, FlatImage};
 use crate::power::Power;
 use crate::qmp::{Listening, Monitor};
 use crate::serial::{
-    Backend, FileBackend, KeyAction, LAST_WORDS, Line, NullBackend, Receiver, SocketBackend, StdioBackend,
+    Backend, FileBackend, KeyAction, LAST_WORDS, Line, NullBackend, Receiver, SocketBackend,
+    StdioBackend,
 };
 use crate::terminal::{Interrupt, RawMode};
 use crate::{guest, signals};
@@ -124,7 +125,10 @@ fn start_up(
             task(|config, visible| {
                 let path = config.qmp.as_deref();
                 let bound = path.map(MonitorSocket::bind).transpose();
-                visible.qmp = bound.map_err(|source| Error::Socket { option: "--qmp", source })?;
+                visible.qmp = bound.map_err(|source| Error::Socket {
+                    option: "--qmp",
+                    source,
+                })?;
                 Ok(())
             }),
             undo(|visible| visible.qmp = None),
@@ -134,8 +138,10 @@ fn start_up(
             task(|config, visible| {
                 if let SerialTarget::Unix(path) = &config.serial {
                     let bound = MonitorSocket::bind(path);
-                    let bound =
-                        bound.map_err(|source| Error::Socket { option: "--serial", source })?;
+                    let bound = bound.map_err(|source| Error::Socket {
+                        option: "--serial",
+                        source,
+                    })?;
                     visible.serial = Some(bound);
                 }
                 Ok(())
@@ -158,18 +164,35 @@ fn run_visible(
     let debug_line = debug_line.map_err(Error::Descriptors)?;
     let (machine, pause) = build(config, &line, debug_line.as_ref(), bell, requests)?;
     let machine = Rc::new(machine);
-    let qmp = visible.borrow_mut().qmp.take().map(Listening::on).transpose();
-    let qmp = qmp.map_err(|source| Error::Socket { option: "--qmp", source })?;
+    let qmp = visible
+        .borrow_mut()
+        .qmp
+        .take()
+        .map(Listening::on)
+        .transpose();
+    let qmp = qmp.map_err(|source| Error::Socket {
+        option: "--qmp",
+        source,
+    })?;
     let announcer = Announcer::new(qmp.as_ref().map(Listening::emit));
     let vm = Vm::new(Rc::clone(&machine), pause, line.ringer());
     let lifecycle = Rc::new(Lifecycle::new(Arc::clone(requests), vm, announcer));
     let button = Rc::clone(&machine);
-    lifecycle.on_powerdown(move || press_power_button(&button)).detach();
+    lifecycle
+        .on_powerdown(move || press_power_button(&button))
+        .detach();
 
     // From here on the terminal belongs to the guest.
     let terminal = raw_mode(config).map_err(Error::Terminal)?;
     let mut ends = Ends::new(MainLoop::new(Arc::clone(bell))?);
-    ends.connect_serial(config, visible, &line, &machine, requests, terminal.is_some())?;
+    ends.connect_serial(
+        config,
+        visible,
+        &line,
+        &machine,
+        requests,
+        terminal.is_some(),
+    )?;
     if let (Some(path), Some(line)) = (&config.debugcon, &debug_line) {
         ends.connect_file("--debugcon", path, line)?;
     }
@@ -219,7 +242,9 @@ fn build(
     let power = Arc::new(Power::new(Arc::clone(requests)));
     let failed = Arc::clone(requests);
     let on_event = move |id: VcpuId, event: VcpuEvent| on_vcpu_event(&failed, id, event);
-    Ok(platform::Machine::new(&described, &outlets, power, on_event)?)
+    Ok(platform::Machine::new(
+        &described, &outlets, power, on_event,
+    )?)
 }
 
 fn boot_source(guest: &Guest) -> BootSource {
@@ -230,7 +255,11 @@ fn boot_source(guest: &Guest) -> BootSource {
             segment: guest::SEGMENT,
             offset: guest::OFFSET,
         }),
-        Guest::Kernel { image, initrd, append } => BootSource::Kernel {
+        Guest::Kernel {
+            image,
+            initrd,
+            append,
+        } => BootSource::Kernel {
             kernel: image.clone(),
             initrd: initrd.clone(),
             command_line: append.clone(),
@@ -271,7 +300,10 @@ struct Ends {
 
 impl Ends {
     fn new(main_loop: MainLoop) -> Self {
-        Self { main_loop, backends: Vec::new() }
+        Self {
+            main_loop,
+            backends: Vec::new(),
+        }
     }
 
     fn connect(&mut self, backend: impl Backend + 'static) {
@@ -289,7 +321,11 @@ impl Ends {
     ) -> Result<(), Error> {
         let opened = FileBackend::open(path, line);
         let path = path.to_owned();
-        self.connect(opened.map_err(|source| Error::OutputFile { option, path, source })?);
+        self.connect(opened.map_err(|source| Error::OutputFile {
+            option,
+            path,
+            source,
+        })?);
         Ok(())
     }
 
@@ -312,7 +348,10 @@ impl Ends {
                 self.connect(StdioBackend::new(line, uart(), on_terminal.then_some(quit)));
             }
             SerialTarget::Unix(_) => {
-                let failed = |source| Error::Listener { option: "--serial", source };
+                let failed = |source| Error::Listener {
+                    option: "--serial",
+                    source,
+                };
                 let visible = visible.borrow();
                 if let Some(socket) = &visible.serial {
                     let listener = socket.listener().try_clone().map_err(failed)?;
@@ -336,7 +375,10 @@ fn tear_down(
     let machine = Rc::clone(machine);
     let mut tear_down = Teardown::<String>::new().with(TeardownPhase::StopMachine, move |bound| {
         let deadline = Instant::now().checked_add(bound.remaining());
-        machine.vcpus().shutdown(deadline).map_err(|error| error.to_string())
+        machine
+            .vcpus()
+            .shutdown(deadline)
+            .map_err(|error| error.to_string())
     });
     if let Some(monitor) = monitor {
         let server = monitor.server();
@@ -349,7 +391,9 @@ fn tear_down(
     }
     for backend in backends {
         tear_down = tear_down.with(TeardownPhase::Chardevs, move |bound| {
-            backend.borrow_mut().finish(bound.remaining().min(LAST_WORDS));
+            backend
+                .borrow_mut()
+                .finish(bound.remaining().min(LAST_WORDS));
             Ok(())
         });
     }

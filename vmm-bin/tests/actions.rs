@@ -1,7 +1,5 @@
 //! What the options make of what the guest and the monitor do.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by unwrapping")]
-
 mod common;
 
 use common::{Vm, kvm};
@@ -15,7 +13,10 @@ fn no_reboot_turns_a_reset_into_a_shutdown() {
     let mut vm = Vm::menu(&["--no-reboot"]);
     let mut qmp = vm.qmp();
     vm.keys("r");
-    assert_eq!(qmp.event("SHUTDOWN"), json!({"guest": true, "reason": "guest-reset"}));
+    assert_eq!(
+        qmp.event("SHUTDOWN"),
+        json!({"guest": true, "reason": "guest-reset"})
+    );
     assert_eq!(vm.wait().code, Some(0));
 
     let vm = Vm::menu(&["-no-reboot", "--exit-codes", "cause"]);
@@ -38,7 +39,10 @@ fn no_shutdown_keeps_the_vm_until_it_is_reset() {
     qmp.event("STOP");
     assert_eq!(qmp.status(), "shutdown");
     let error = qmp.reply("cont", json!({}));
-    assert_eq!(error["error"]["desc"], "Resetting the Virtual Machine is required");
+    assert_eq!(
+        error["error"]["desc"],
+        "Resetting the Virtual Machine is required"
+    );
     qmp.execute("system_reset");
     assert_eq!(qmp.status(), "prelaunch");
     qmp.execute("cont");
@@ -50,7 +54,12 @@ fn no_shutdown_keeps_the_vm_until_it_is_reset() {
     qmp.event("STOP");
     qmp.execute("quit");
     let ended = vm.wait();
-    assert_eq!(ended.code, Some(0), "quit ends it, whatever the guest's code was: {}", ended.log);
+    assert_eq!(
+        ended.code,
+        Some(0),
+        "quit ends it, whatever the guest's code was: {}",
+        ended.log
+    );
 }
 
 #[test]
@@ -60,7 +69,10 @@ fn a_vm_that_is_not_started_waits_for_cont() {
     }
     let mut vm = Vm::start(&["-S", "--name", "a name", "--cpus", "2"]);
     let mut qmp = vm.qmp();
-    assert_eq!(qmp.execute("query-status"), json!({"status": "prelaunch", "running": false}));
+    assert_eq!(
+        qmp.execute("query-status"),
+        json!({"status": "prelaunch", "running": false})
+    );
     assert_eq!(qmp.execute("query-name"), json!({"name": "a name"}));
     assert_eq!(qmp.execute("query-cpus-fast").as_array().unwrap().len(), 2);
     std::thread::sleep(std::time::Duration::from_millis(200));
@@ -70,7 +82,10 @@ fn a_vm_that_is_not_started_waits_for_cont() {
     vm.hear("guest> ");
     assert_eq!(qmp.status(), "running");
     qmp.execute("quit");
-    assert_eq!(qmp.event("SHUTDOWN"), json!({"guest": false, "reason": "host-qmp-quit"}));
+    assert_eq!(
+        qmp.event("SHUTDOWN"),
+        json!({"guest": false, "reason": "host-qmp-quit"})
+    );
     assert_eq!(vm.wait().code, Some(0));
 }
 
@@ -81,7 +96,10 @@ fn set_action_works_at_run_time() {
     }
     let mut vm = Vm::menu(&["--no-shutdown"]);
     let mut qmp = vm.qmp();
-    qmp.reply("set-action", json!({"shutdown": "poweroff", "panic": "exit-failure"}));
+    qmp.reply(
+        "set-action",
+        json!({"shutdown": "poweroff", "panic": "exit-failure"}),
+    );
     vm.keys("p");
     assert_eq!(vm.wait().code, Some(1));
 }
@@ -110,7 +128,7 @@ fn an_nmi_does_no_harm() {
     if !kvm("an_nmi_does_no_harm") {
         return;
     }
-    let mut vm = Vm::start(&["-S"]);
+    let vm = Vm::start(&["-S"]);
     let mut qmp = vm.qmp();
     qmp.execute("inject-nmi");
     assert_eq!(qmp.status(), "prelaunch");

@@ -1,8 +1,6 @@
 //! What cannot be understood or done is refused with one line that says what would do, exit code
 //! 2, and nothing left behind.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by unwrapping")]
-
 mod common;
 
 use std::os::unix::net::UnixListener;
@@ -30,7 +28,10 @@ fn a_command_line_that_cannot_be_understood() {
         (&["--kernel"], &["--kernel", "FILE"]),
         (&["--memory", "much"], &["--memory much", "512M"]),
         (&["--cpus", "0"], &["--cpus 0", "1 to 254"]),
-        (&["--serial", "tty"], &["--serial tty", "stdio, unix:PATH, file:PATH or none"]),
+        (
+            &["--serial", "tty"],
+            &["--serial tty", "stdio, unix:PATH, file:PATH or none"],
+        ),
         (&["--qmp", "stdio"], &["--qmp stdio", "unix:PATH"]),
         (&["--debugcon", "x"], &["--debugcon x", "file:PATH"]),
         (&["--uuid", "x"], &["--uuid x", "xxxxxxxx-"]),
@@ -42,9 +43,15 @@ fn a_command_line_that_cannot_be_understood() {
                 "poweroff or pause",
             ],
         ),
-        (&["-action", "foo=bar"], &["-action foo=bar: Invalid parameter 'foo'"]),
+        (
+            &["-action", "foo=bar"],
+            &["-action foo=bar: Invalid parameter 'foo'"],
+        ),
         (&["--exit-codes", "x"], &["--exit-codes x", "qemu or cause"]),
-        (&["--kernel", "a", "--firmware", "b"], &["--kernel and --firmware exclude each other"]),
+        (
+            &["--kernel", "a", "--firmware", "b"],
+            &["--kernel and --firmware exclude each other"],
+        ),
         (&["--initrd", "a"], &["--initrd", "add --kernel FILE"]),
         (&["--append", "a"], &["--append", "add --kernel FILE"]),
     ] {
@@ -57,12 +64,18 @@ fn help_and_version_are_no_errors() {
     for (args, part) in [
         (&["--help"][..], "EXIT CODES"),
         (&["-h"], "EXAMPLES"),
-        (&["--version"], concat!("vmm-bin ", env!("CARGO_PKG_VERSION"))),
+        (
+            &["--version"],
+            concat!("vmm-bin ", env!("CARGO_PKG_VERSION")),
+        ),
     ] {
         let output = output(args);
         assert_eq!(output.status.code(), Some(0));
         assert!(output.stderr.is_empty());
-        assert!(String::from_utf8_lossy(&output.stdout).contains(part), "{args:?}");
+        assert!(
+            String::from_utf8_lossy(&output.stdout).contains(part),
+            "{args:?}"
+        );
     }
 }
 
@@ -75,7 +88,10 @@ fn files_that_are_not_what_they_should_be() {
     let empty = directory.path("empty");
     std::fs::write(&empty, "").unwrap();
     let empty = empty.to_str().unwrap();
-    refused(&["--kernel", "/nonexistent/vmlinuz"], &["/nonexistent/vmlinuz"]);
+    refused(
+        &["--kernel", "/nonexistent/vmlinuz"],
+        &["/nonexistent/vmlinuz"],
+    );
     refused(&["--kernel", "/"], &["/"]);
     refused(&["--kernel", text], &[text]);
     refused(&["--kernel", empty], &[empty]);
@@ -92,14 +108,27 @@ fn sockets_and_files_that_cannot_be_made() {
     std::os::unix::fs::symlink("/nonexistent", directory.path("link")).unwrap();
     for option in ["--qmp", "--serial"] {
         for (name, part) in [("used", "use"), ("file", "socket"), ("link", "socket")] {
-            refused(&[option, &directory.option("unix", name)], &[option, name, part]);
+            refused(
+                &[option, &directory.option("unix", name)],
+                &[option, name, part],
+            );
         }
-        refused(&[option, "unix:/nonexistent/socket"], &[option, "/nonexistent/socket"]);
+        refused(
+            &[option, "unix:/nonexistent/socket"],
+            &[option, "/nonexistent/socket"],
+        );
     }
     let holder = directory.path("link").to_str().unwrap().to_owned();
     refused(&["--pidfile", &holder], &["--pidfile", "link"]);
-    assert_eq!(directory.names(), ["file", "link", "used"], "nothing is removed, nothing is left");
-    assert_eq!(std::fs::read_to_string(directory.path("file")).unwrap(), "somebody's");
+    assert_eq!(
+        directory.names(),
+        ["file", "link", "used"],
+        "nothing is removed, nothing is left"
+    );
+    assert_eq!(
+        std::fs::read_to_string(directory.path("file")).unwrap(),
+        "somebody's"
+    );
 }
 
 #[test]
@@ -107,7 +136,10 @@ fn output_files_that_cannot_be_written() {
     if !kvm("output_files_that_cannot_be_written") {
         return;
     }
-    refused(&["--serial", "file:/nonexistent/log"], &["--serial", "/nonexistent/log"]);
+    refused(
+        &["--serial", "file:/nonexistent/log"],
+        &["--serial", "/nonexistent/log"],
+    );
     refused(&["--debugcon", "file:/"], &["--debugcon", "file:/"]);
 }
 
@@ -117,7 +149,10 @@ fn a_machine_that_cannot_be() {
         return;
     }
     refused(&["--memory", "4K"], &["4"]);
-    refused(&["--memory", "8000000G"], &["8192000000 MiB", "the most is"]);
+    refused(
+        &["--memory", "8000000G"],
+        &["8192000000 MiB", "the most is"],
+    );
     let directory = Directory::new();
     // What came up before the failure is gone again.
     let pidfile = directory.path("pid");

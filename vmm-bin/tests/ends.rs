@@ -1,8 +1,6 @@
 //! How the program ends when the host wants it: signals, a terminal that goes away, input that
 //! ends; and what it leaves behind, which is nothing.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by unwrapping")]
-
 mod common;
 
 use std::io::Write;
@@ -23,7 +21,10 @@ fn a_signal_ends_the_vm_in_order() {
         let vm = Vm::menu(&["--no-shutdown"]);
         let mut qmp = vm.qmp();
         vm.signal(name);
-        assert_eq!(qmp.event("SHUTDOWN"), json!({"guest": false, "reason": "host-signal"}));
+        assert_eq!(
+            qmp.event("SHUTDOWN"),
+            json!({"guest": false, "reason": "host-signal"})
+        );
         assert_eq!(qmp.last_events(), Vec::<String>::new());
         let ended = vm.wait();
         assert_eq!((ended.code, ended.signal), (Some(0), None), "SIG{name}");
@@ -41,7 +42,11 @@ fn a_signal_ends_the_vm_whatever_it_does() {
     let vm = Vm::start(&["-S"]);
     vm.signal("TERM");
     assert_eq!(vm.wait().code, Some(0), "not started");
-    for (keys, says) in [("b", "spinning"), ("d", "interrupts off"), ("n", "counting")] {
+    for (keys, says) in [
+        ("b", "spinning"),
+        ("d", "interrupts off"),
+        ("n", "counting"),
+    ] {
         let mut vm = Vm::menu(&[]);
         vm.press(keys, says);
         vm.signal("TERM");
@@ -96,7 +101,13 @@ fn sockets_are_private_and_everything_is_removed() {
     let pidfile = directory.path("pid");
     let mut vm = Vm::menu(&["--pidfile", pidfile.to_str().unwrap()]);
     for name in ["qmp", "serial"] {
-        let mode = vm.directory.path(name).metadata().unwrap().permissions().mode();
+        let mode = vm
+            .directory
+            .path(name)
+            .metadata()
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
     let text = std::fs::read_to_string(&pidfile).unwrap();
@@ -147,12 +158,21 @@ fn the_end_of_input_is_no_end_of_the_vm() {
     if !kvm("the_end_of_input_is_no_end_of_the_vm") {
         return;
     }
-    for shell in ["exec \"$0\" </dev/null", "exec \"$0\" <&-", "exec \"$0\" <\"$1\""] {
+    for shell in [
+        "exec \"$0\" </dev/null",
+        "exec \"$0\" <&-",
+        "exec \"$0\" <\"$1\"",
+    ] {
         let directory = Directory::new();
         let keys = directory.path("keys");
         std::fs::write(&keys, "zzz").unwrap();
         let mut child = std::process::Command::new("sh")
-            .args(["-c", shell, env!("CARGO_BIN_EXE_vmm-bin"), keys.to_str().unwrap()])
+            .args([
+                "-c",
+                shell,
+                env!("CARGO_BIN_EXE_vmm-bin"),
+                keys.to_str().unwrap(),
+            ])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -160,12 +180,17 @@ fn the_end_of_input_is_no_end_of_the_vm() {
         let (said, reader) = Transcript::of(child.stdout.take().unwrap());
         wait_for("menu", || said.text().contains("guest> ").then_some(()));
         if shell.contains("$1") {
-            wait_for("answer", || (said.text().matches("no such key").count() == 3).then_some(()));
+            wait_for("answer", || {
+                (said.text().matches("no such key").count() == 3).then_some(())
+            });
         }
         let before = cpu_ticks(child.id());
         std::thread::sleep(Duration::from_millis(500));
         let spent = cpu_ticks(child.id()) - before;
-        assert!(spent < 20, "{shell}: {spent} ticks of 10 ms in half a second of doing nothing");
+        assert!(
+            spent < 20,
+            "{shell}: {spent} ticks of 10 ms in half a second of doing nothing"
+        );
         kill(child.id(), "TERM");
         assert_eq!(child.wait().unwrap().code(), Some(0), "{shell}");
         reader.join().unwrap();
@@ -176,7 +201,12 @@ fn the_end_of_input_is_no_end_of_the_vm() {
 fn cpu_ticks(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields = stat.rsplit_once(')').unwrap().1;
-    fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+    fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|ticks| ticks.parse::<u64>().unwrap())
+        .sum()
 }
 
 /// A reader that stops reading costs the guest bytes, not time; one that goes away, nothing.
@@ -202,14 +232,20 @@ fn a_reader_of_the_console_may_stop_or_go() {
         keys.write_all(b"????").unwrap();
     }
     keys.write_all(b"9").unwrap();
-    assert_eq!(qmp.event("RESET"), json!({"guest": true, "reason": "guest-reset"}));
+    assert_eq!(
+        qmp.event("RESET"),
+        json!({"guest": true, "reason": "guest-reset"})
+    );
     assert_eq!(qmp.status(), "running");
     drop(console);
     keys.write_all(b"??9").unwrap();
     qmp.event("RESET");
     keys.write_all(b"s").unwrap();
     qmp.event("SHUTDOWN");
-    assert_eq!(wait_for("end", || child.try_wait().unwrap()).code(), Some(0));
+    assert_eq!(
+        wait_for("end", || child.try_wait().unwrap()).code(),
+        Some(0)
+    );
 }
 
 #[test]
@@ -226,7 +262,9 @@ fn the_console_in_a_file_is_complete() {
         .spawn()
         .unwrap();
     let console = || std::fs::read_to_string(directory.path("console")).unwrap_or_default();
-    wait_for("menu in the file", || console().contains("guest> ").then_some(()));
+    wait_for("menu in the file", || {
+        console().contains("guest> ").then_some(())
+    });
     Qmp::connect(&directory.path("qmp")).execute("quit");
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(console().ends_with("guest> "));
@@ -248,7 +286,9 @@ fn clients_of_the_serial_socket_take_turns() {
     let mut second = second;
     second.set_write_timeout(Some(DEADLINE)).unwrap();
     second.write_all(b"z").unwrap();
-    wait_for("answer", || said.text().contains("no such key").then_some(()));
+    wait_for("answer", || {
+        said.text().contains("no such key").then_some(())
+    });
     second.write_all(b"s").unwrap();
     assert_eq!(vm.wait().code, Some(0));
 }

@@ -1,8 +1,6 @@
 //! Every entry of the embedded guest's menu: what the guest says, what the log says, what the
 //! monitor's clients hear, and how the program ends.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by unwrapping")]
-
 mod common;
 
 use common::{Vm, kvm};
@@ -19,17 +17,29 @@ fn resets(test: &str, key: &str, says: &str) {
         vm.press(key, says);
         vm.hear("Memory is as at power-on.");
         vm.hear("guest> ");
-        assert_eq!(qmp.event("RESET"), json!({"guest": true, "reason": "guest-reset"}));
+        assert_eq!(
+            qmp.event("RESET"),
+            json!({"guest": true, "reason": "guest-reset"})
+        );
         assert_eq!(qmp.status(), "running");
     }
-    assert_eq!(vm.log().matches("RESET: the machine is reset, cause: guest-reset").count(), 3);
+    assert_eq!(
+        vm.log()
+            .matches("RESET: the machine is reset, cause: guest-reset")
+            .count(),
+        3
+    );
     vm.keys("s");
     assert_eq!(vm.wait().code, Some(0));
 }
 
 #[test]
 fn reset_through_the_keyboard_controller() {
-    resets("reset_through_the_keyboard_controller", "r", "reset: keyboard controller");
+    resets(
+        "reset_through_the_keyboard_controller",
+        "r",
+        "reset: keyboard controller",
+    );
 }
 
 #[test]
@@ -57,7 +67,8 @@ fn triple_fault() {
         if log.contains("RESET: the machine is reset, cause: guest-reset") {
             Some("running")
         } else {
-            log.contains("STOP: the VM is stopped").then_some("internal-error")
+            log.contains("STOP: the VM is stopped")
+                .then_some("internal-error")
         }
     });
     assert_eq!(qmp.status(), status);
@@ -83,11 +94,22 @@ fn shutdown() {
     let mut vm = Vm::menu(&[]);
     let mut qmp = vm.qmp();
     vm.press("s", "shutdown: S5");
-    assert_eq!(qmp.event("SHUTDOWN"), json!({"guest": true, "reason": "guest-shutdown"}));
-    assert_eq!(qmp.last_events(), Vec::<String>::new(), "nothing follows SHUTDOWN but the end");
+    assert_eq!(
+        qmp.event("SHUTDOWN"),
+        json!({"guest": true, "reason": "guest-shutdown"})
+    );
+    assert_eq!(
+        qmp.last_events(),
+        Vec::<String>::new(),
+        "nothing follows SHUTDOWN but the end"
+    );
     let ended = vm.wait();
     assert_eq!(ended.code, Some(0));
-    assert!(ended.log.contains("SHUTDOWN: the machine is shut down, cause: guest-shutdown"));
+    assert!(
+        ended
+            .log
+            .contains("SHUTDOWN: the machine is shut down, cause: guest-shutdown")
+    );
     assert!(ended.log.contains("the VM has ended: guest-shutdown"));
 }
 
@@ -101,10 +123,17 @@ fn panic_ends_the_vm() {
         let mut qmp = vm.qmp();
         vm.keys("p");
         assert_eq!(qmp.event("GUEST_PANICKED"), json!({"action": "poweroff"}));
-        assert_eq!(qmp.event("SHUTDOWN"), json!({"guest": true, "reason": "guest-panic"}));
+        assert_eq!(
+            qmp.event("SHUTDOWN"),
+            json!({"guest": true, "reason": "guest-panic"})
+        );
         let ended = vm.wait();
         assert_eq!(ended.code, Some(code), "{action}");
-        assert!(ended.log.contains("GUEST_PANICKED: the guest panicked, action: poweroff"));
+        assert!(
+            ended
+                .log
+                .contains("GUEST_PANICKED: the guest panicked, action: poweroff")
+        );
     }
 }
 
@@ -166,7 +195,11 @@ fn exit_with_a_code() {
         vm.keys(digit);
         let ended = vm.wait();
         assert_eq!(ended.code, Some(code), "{}", ended.log);
-        assert!(ended.log.contains(&format!("the guest's exit code is {code}")));
+        assert!(
+            ended
+                .log
+                .contains(&format!("the guest's exit code is {code}"))
+        );
     }
     let mut vm = Vm::menu(&[]);
     vm.press("ex", "That is no digit.");

@@ -59,7 +59,13 @@ impl OnTerminal {
         let keyboard = File::from(master);
         let (screen, _) = Transcript::of(keyboard.try_clone().unwrap());
         wait_for(ready, || screen.text().contains(ready).then_some(()));
-        Self { child, keyboard, terminal, before, screen }
+        Self {
+            child,
+            keyboard,
+            terminal,
+            before,
+            screen,
+        }
     }
 
     fn keys(&mut self, keys: &[u8]) {
@@ -67,14 +73,20 @@ impl OnTerminal {
     }
 
     fn is_raw(&self) -> bool {
-        let raw = !modes(&self.terminal).local_modes.intersects(LocalModes::ICANON);
+        let raw = !modes(&self.terminal)
+            .local_modes
+            .intersects(LocalModes::ICANON);
         raw && settings(&self.terminal) != self.before
     }
 
     /// Waits for the end, and compares the terminal with what it was.
     fn wait(mut self) -> (ExitStatus, String) {
         let status = wait_for("end", || self.child.try_wait().unwrap());
-        assert_eq!(settings(&self.terminal), self.before, "the terminal was not restored");
+        assert_eq!(
+            settings(&self.terminal),
+            self.before,
+            "the terminal was not restored"
+        );
         (status, self.screen.text())
     }
 
@@ -85,7 +97,12 @@ impl OnTerminal {
         wait_for("process", || {
             let children = std::fs::read_to_string(&children).ok()?;
             // `setsid` forks only if it must; otherwise it is the program.
-            Some(children.split_whitespace().next().map_or(pid, |child| child.parse().unwrap()))
+            Some(
+                children
+                    .split_whitespace()
+                    .next()
+                    .map_or(pid, |child| child.parse().unwrap()),
+            )
         })
     }
 }
@@ -123,9 +140,13 @@ fn ctrl_a_h_helps_and_ctrl_a_ctrl_a_is_for_the_guest() {
     }
     let mut vm = OnTerminal::start(&[], "guest> ");
     vm.keys(b"\x01h");
-    wait_for("help", || vm.screen.text().contains("Ctrl-A Ctrl-A").then_some(()));
+    wait_for("help", || {
+        vm.screen.text().contains("Ctrl-A Ctrl-A").then_some(())
+    });
     vm.keys(b"\x01\x01");
-    wait_for("answer", || vm.screen.text().contains("no such key").then_some(()));
+    wait_for("answer", || {
+        vm.screen.text().contains("no such key").then_some(())
+    });
     vm.keys(b"\x01qs");
     assert_eq!(vm.wait().0.code(), Some(0));
 }
@@ -167,7 +188,11 @@ fn signals_give_the_terminal_back() {
             kill(pid, signal);
         }
         let (status, _) = vm.wait();
-        assert!(matches!(status.code(), Some(0 | 143)), "{status} {:?}", status.signal());
+        assert!(
+            matches!(status.code(), Some(0 | 143)),
+            "{status} {:?}",
+            status.signal()
+        );
     }
 }
 

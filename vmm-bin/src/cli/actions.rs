@@ -20,8 +20,20 @@ pub(super) fn actions(matches: &ArgMatches) -> Result<Actions, UsageError> {
         }
     }
     for (flag, change) in [
-        ("no_reboot", ActionChange { reboot: Some(RebootAction::Shutdown), ..no_change() }),
-        ("no_shutdown", ActionChange { shutdown: Some(ShutdownAction::Pause), ..no_change() }),
+        (
+            "no_reboot",
+            ActionChange {
+                reboot: Some(RebootAction::Shutdown),
+                ..no_change()
+            },
+        ),
+        (
+            "no_shutdown",
+            ActionChange {
+                shutdown: Some(ShutdownAction::Pause),
+                ..no_change()
+            },
+        ),
     ] {
         if matches.get_flag(flag) {
             let last = matches.indices_of(flag).into_iter().flatten().max();
@@ -53,7 +65,12 @@ fn change(given: &str, item: &str) -> Result<ActionChange, UsageError> {
         "shutdown" => change.shutdown = Some(parse(given, event, action)?),
         "panic" => change.panic = Some(parse(given, event, action)?),
         "watchdog" => change.watchdog = Some(parse(given, event, action)?),
-        _ => return Err(bad(format!("Invalid parameter '{event}'"), &format!("use {EVENTS}"))),
+        _ => {
+            return Err(bad(
+                format!("Invalid parameter '{event}'"),
+                &format!("use {EVENTS}"),
+            ));
+        }
     }
     Ok(change)
 }
@@ -65,7 +82,12 @@ fn parse<A: FromStr<Err = lifecycle::UnknownName>>(
 ) -> Result<A, UsageError> {
     action.parse().map_err(|unknown: lifecycle::UnknownName| {
         let problem = format!("Parameter '{event}' does not accept value '{action}'");
-        UsageError::value("--action", given, problem, &format!("use {}", either(unknown.names())))
+        UsageError::value(
+            "--action",
+            given,
+            problem,
+            &format!("use {}", either(unknown.names())),
+        )
     })
 }
 

@@ -86,12 +86,14 @@ impl UsageError {
         match error.kind() {
             ErrorKind::UnknownArgument if argument.starts_with('-') => Self::Unknown(argument),
             ErrorKind::UnknownArgument => Self::Stray(argument),
-            ErrorKind::InvalidValue => {
-                Self::Missing { option, usage: argument.replace(['<', '>'], "") }
-            }
-            ErrorKind::TooManyValues => {
-                Self::Superfluous { option, given: context(ContextKind::InvalidValue) }
-            }
+            ErrorKind::InvalidValue => Self::Missing {
+                option,
+                usage: argument.replace(['<', '>'], ""),
+            },
+            ErrorKind::TooManyValues => Self::Superfluous {
+                option,
+                given: context(ContextKind::InvalidValue),
+            },
             _ => {
                 let text = error.to_string();
                 let first = text.lines().next().unwrap_or_default();
@@ -103,5 +105,9 @@ impl UsageError {
 
 /// The text without anything that could begin a new line or speak to the terminal.
 fn one_line(text: &str) -> String {
-    if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text.into() }
+    if text.chars().any(char::is_control) {
+        text.escape_debug().to_string()
+    } else {
+        text.into()
+    }
 }

@@ -104,7 +104,9 @@ pub(crate) struct Config {
 /// # Errors
 /// When it cannot be understood, or contradicts itself.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, UsageError> {
-    let command = Options::command().after_long_help(help::AFTER).after_help(help::AFTER);
+    let command = Options::command()
+        .after_long_help(help::AFTER)
+        .after_help(help::AFTER);
     let args = options::with_two_dashes(&command, args);
     let matches = match command.try_get_matches_from(args) {
         Ok(matches) => matches,
@@ -129,7 +131,11 @@ fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
         memory: values::memory(&options.memory)?,
         cpus: values::cpus(&options.cpus)?,
         serial: values::serial(&options.serial)?,
-        debugcon: options.debugcon.as_deref().map(values::debugcon).transpose()?,
+        debugcon: options
+            .debugcon
+            .as_deref()
+            .map(values::debugcon)
+            .transpose()?,
         qmp: options.qmp.as_deref().map(values::qmp).transpose()?,
         actions,
         autostart: !options.stopped,
@@ -179,14 +185,22 @@ mod tests {
     use super::*;
 
     fn run(args: &[&str]) -> Config {
-        match parse(std::iter::once("vmm-bin").chain(args.iter().copied()).map(OsString::from)) {
+        match parse(
+            std::iter::once("vmm-bin")
+                .chain(args.iter().copied())
+                .map(OsString::from),
+        ) {
             Ok(Invocation::Run(config)) => *config,
             other => panic!("{args:?}: {other:?}"),
         }
     }
 
     fn refused(args: &[&str]) -> String {
-        match parse(std::iter::once("vmm-bin").chain(args.iter().copied()).map(OsString::from)) {
+        match parse(
+            std::iter::once("vmm-bin")
+                .chain(args.iter().copied())
+                .map(OsString::from),
+        ) {
             Err(error) => error.to_string(),
             other => panic!("{args:?}: {other:?}"),
         }
@@ -205,9 +219,28 @@ mod tests {
     #[test]
     fn every_option_has_its_effect() {
         let config = run(&[
-            "--kernel", "k", "--initrd", "i", "--append", "-- console=ttyS0", "--memory", "1G",
-            "--cpus", "2", "--serial", "unix:/tmp/s", "--qmp", "unix:/tmp/q", "-S", "--name", "n",
-            "--uuid", "01234567-89AB-cdef-0123-456789abcdef", "--pidfile", "p", "--debugcon",
+            "--kernel",
+            "k",
+            "--initrd",
+            "i",
+            "--append",
+            "-- console=ttyS0",
+            "--memory",
+            "1G",
+            "--cpus",
+            "2",
+            "--serial",
+            "unix:/tmp/s",
+            "--qmp",
+            "unix:/tmp/q",
+            "-S",
+            "--name",
+            "n",
+            "--uuid",
+            "01234567-89AB-cdef-0123-456789abcdef",
+            "--pidfile",
+            "p",
+            "--debugcon",
             "file:d",
         ]);
         assert_eq!(
@@ -222,7 +255,10 @@ mod tests {
         assert_eq!(config.serial, SerialTarget::Unix("/tmp/s".into()));
         assert_eq!(config.qmp, Some("/tmp/q".into()));
         assert_eq!(config.name.as_deref(), Some("n"));
-        assert_eq!(config.uuid.as_deref(), Some("01234567-89ab-cdef-0123-456789abcdef"));
+        assert_eq!(
+            config.uuid.as_deref(),
+            Some("01234567-89ab-cdef-0123-456789abcdef")
+        );
         assert_eq!(config.pidfile, Some("p".into()));
         assert_eq!(config.debugcon, Some("d".into()));
         assert!(!config.autostart);
@@ -238,22 +274,40 @@ mod tests {
         assert_eq!(actions.shutdown, ShutdownAction::Pause);
         assert_eq!(actions.panic, PanicAction::None);
         assert_eq!(actions.watchdog, WatchdogAction::Pause);
-        let actions = run(&["--action", "shutdown=pause", "--action", "shutdown=poweroff"]).actions;
+        let actions = run(&[
+            "--action",
+            "shutdown=pause",
+            "--action",
+            "shutdown=poweroff",
+        ])
+        .actions;
         assert_eq!(actions.shutdown, ShutdownAction::Poweroff);
     }
 
     #[test]
     fn one_dash_is_as_good_as_two() {
-        let config = run(&["-no-reboot", "-kernel", "k", "-append", "-name", "-memory=64"]);
+        let config = run(&[
+            "-no-reboot",
+            "-kernel",
+            "k",
+            "-append",
+            "-name",
+            "-memory=64",
+        ]);
         assert_eq!(config.actions.reboot, RebootAction::Shutdown);
         assert_eq!(config.memory, 64 << 20);
-        let Guest::Kernel { append, .. } = config.guest else { panic!() };
+        let Guest::Kernel { append, .. } = config.guest else {
+            panic!()
+        };
         assert_eq!(append, "-name", "the value of an option is left alone");
     }
 
     #[test]
     fn the_last_of_an_option_given_twice_counts() {
-        assert_eq!(run(&["--memory", "64", "--memory", "128"]).memory, 128 << 20);
+        assert_eq!(
+            run(&["--memory", "64", "--memory", "128"]).memory,
+            128 << 20
+        );
     }
 
     #[test]
@@ -262,15 +316,24 @@ mod tests {
             (&["--memory", "12Q"][..], &["--memory 12Q", "K, M or G"][..]),
             (&["--memory", "0"], &["--memory 0", "512M"]),
             (&["--memory", ""], &["--memory", "512M"]),
-            (&["--memory", "99999999999999999999G"], &["--memory 999", "512M"]),
+            (
+                &["--memory", "99999999999999999999G"],
+                &["--memory 999", "512M"],
+            ),
             (&["--memory", "17179869184G"], &["--memory 17179869184G"]),
             (&["--cpus", "0"], &["--cpus 0", "1 to 254"]),
             (&["--cpus", "two"], &["--cpus two", "1 to 254"]),
             (&["--cpus", "-1"], &["--cpus -1", "1 to 254"]),
-            (&["--serial", "pty"], &["--serial pty", "stdio, unix:PATH, file:PATH or none"]),
+            (
+                &["--serial", "pty"],
+                &["--serial pty", "stdio, unix:PATH, file:PATH or none"],
+            ),
             (&["--serial", "unix:"], &["--serial unix:", "unix:PATH"]),
             (&["--qmp", "tcp:1:2"], &["--qmp tcp:1:2", "unix:PATH"]),
-            (&["--qmp", "unix:/tmp/q,server=on,wait=off"], &["--qmp", "path alone"]),
+            (
+                &["--qmp", "unix:/tmp/q,server=on,wait=off"],
+                &["--qmp", "path alone"],
+            ),
             (&["--debugcon", "stdio"], &["--debugcon stdio", "file:PATH"]),
             (&["--exit-codes", "9"], &["--exit-codes 9", "qemu or cause"]),
             (&["--uuid", "1-2"], &["--uuid 1-2", "xxxxxxxx-xxxx"]),
@@ -281,24 +344,45 @@ mod tests {
                     "poweroff or pause",
                 ],
             ),
-            (&["--action", "foo=1"], &["-action foo=1: Invalid parameter 'foo'", "reboot, "]),
-            (&["--action", "reboot"], &["--action reboot", "reboot=VALUE"]),
+            (
+                &["--action", "foo=1"],
+                &["-action foo=1: Invalid parameter 'foo'", "reboot, "],
+            ),
+            (
+                &["--action", "reboot"],
+                &["--action reboot", "reboot=VALUE"],
+            ),
             (&["--kernel"], &["--kernel", "FILE"]),
             (&["--bogus"], &["--bogus", "--help"]),
             (&["-x"], &["-x", "--help"]),
             (&["disk.img"], &["disk.img", "--kernel"]),
-            (&["--no-reboot=1"], &["--no-reboot", "takes no value", "leave it out"]),
-            (&["--kernel", "k", "--firmware", "f"], &["--kernel", "--firmware", "exclude"]),
+            (
+                &["--no-reboot=1"],
+                &["--no-reboot", "takes no value", "leave it out"],
+            ),
+            (
+                &["--kernel", "k", "--firmware", "f"],
+                &["--kernel", "--firmware", "exclude"],
+            ),
             (&["--initrd", "i"], &["--initrd", "add --kernel"]),
             (&["--append", "x"], &["--append", "add --kernel"]),
-            (&["--firmware", "f", "--append", "x"], &["--append", "add --kernel"]),
-            (&["--serial", "unix:/a", "--qmp", "unix:/a"], &["--serial and --qmp"]),
+            (
+                &["--firmware", "f", "--append", "x"],
+                &["--append", "add --kernel"],
+            ),
+            (
+                &["--serial", "unix:/a", "--qmp", "unix:/a"],
+                &["--serial and --qmp"],
+            ),
         ] {
             let text = refused(args);
             for part in parts {
                 assert!(text.contains(part), "{args:?}: {text:?} lacks {part:?}");
             }
-            assert!(!text.contains('\n'), "{args:?}: more than one line: {text:?}");
+            assert!(
+                !text.contains('\n'),
+                "{args:?}: more than one line: {text:?}"
+            );
         }
     }
 
@@ -318,8 +402,11 @@ mod tests {
 
     #[test]
     fn help_and_version_are_shown() {
-        for (arg, part) in [("--help", "EXIT CODES"), ("-h", "Ctrl-A x"), ("--version", "vmm-bin")]
-        {
+        for (arg, part) in [
+            ("--help", "EXIT CODES"),
+            ("-h", "Ctrl-A x"),
+            ("--version", "vmm-bin"),
+        ] {
             match parse(["vmm-bin".into(), arg.into()]) {
                 Ok(Invocation::Show(text)) => assert!(text.contains(part), "{arg}: {text}"),
                 other => panic!("{arg}: {other:?}"),

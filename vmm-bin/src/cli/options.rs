@@ -10,7 +10,12 @@ use clap::{Command, Parser};
 /// Without --kernel and --firmware, a small guest that is part of this program runs. It shows a
 /// menu on its serial console, and each entry drives the machine through one lifecycle path.
 #[derive(Debug, Parser)]
-#[command(name = "vmm-bin", version, args_override_self = true, disable_help_subcommand = true)]
+#[command(
+    name = "vmm-bin",
+    version,
+    args_override_self = true,
+    disable_help_subcommand = true
+)]
 pub(super) struct Options {
     /// Start this kernel: bzImage, or ELF (vmlinux, PVH)
     #[arg(long, value_name = "FILE", help_heading = "Guest")]
@@ -19,7 +24,12 @@ pub(super) struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Guest")]
     pub(super) initrd: Option<PathBuf>,
     /// Give the kernel this command line
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Guest")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        allow_hyphen_values = true,
+        help_heading = "Guest"
+    )]
     pub(super) append: Option<String>,
     /// Start this flat firmware image instead of a kernel
     #[arg(long, value_name = "FILE", help_heading = "Guest")]
@@ -44,7 +54,12 @@ pub(super) struct Options {
     )]
     pub(super) cpus: String,
     /// Serial console: stdio, unix:PATH, file:PATH or none
-    #[arg(long, value_name = "WHERE", default_value = "stdio", help_heading = "Machine")]
+    #[arg(
+        long,
+        value_name = "WHERE",
+        default_value = "stdio",
+        help_heading = "Machine"
+    )]
     pub(super) serial: String,
     /// Firmware debug console (port 0x402): file:PATH
     #[arg(long, value_name = "WHERE", help_heading = "Machine")]
@@ -81,7 +96,12 @@ pub(super) struct Options {
     #[arg(long, help_heading = "Lifecycle")]
     pub(super) no_shutdown: bool,
     /// Which exit codes to end with, see below: qemu or cause
-    #[arg(long, value_name = "WHICH", default_value = "qemu", help_heading = "Lifecycle")]
+    #[arg(
+        long,
+        value_name = "WHICH",
+        default_value = "qemu",
+        help_heading = "Lifecycle"
+    )]
     pub(super) exit_codes: String,
     /// Write the process number to this file while the VM runs
     #[arg(long, value_name = "FILE", help_heading = "Lifecycle")]
@@ -99,9 +119,13 @@ pub(super) fn with_two_dashes(
             if std::mem::take(&mut is_value) {
                 return arg;
             }
-            let Some(text) = arg.to_str().filter(|text| text.starts_with('-')) else { return arg };
+            let Some(text) = arg.to_str().filter(|text| text.starts_with('-')) else {
+                return arg;
+            };
             let bare = text.trim_start_matches('-');
-            let (name, value) = bare.split_once('=').map_or((bare, None), |(n, v)| (n, Some(v)));
+            let (name, value) = bare
+                .split_once('=')
+                .map_or((bare, None), |(n, v)| (n, Some(v)));
             let known = |option: &clap::Arg| option.get_long() == Some(name);
             let Some(option) = command.get_arguments().find(|option| known(option)) else {
                 return arg;

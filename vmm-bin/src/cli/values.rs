@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{ExitCodes, SerialTarget};
 use super::error::UsageError;
+use super::{ExitCodes, SerialTarget};
 
 /// The most vCPUs: local APIC ids have 8 bits, and two of their values are taken.
 const MOST_CPUS: u8 = 254;
@@ -40,7 +40,12 @@ pub(super) fn cpus(text: &str) -> Result<u8, UsageError> {
         Ok(count) if (1..=MOST_CPUS).contains(&count) => Ok(count),
         _ => {
             let problem = "is no number of vCPUs";
-            Err(UsageError::value("--cpus", text, problem, &format!("give 1 to {MOST_CPUS}")))
+            Err(UsageError::value(
+                "--cpus",
+                text,
+                problem,
+                &format!("give 1 to {MOST_CPUS}"),
+            ))
         }
     }
 }
@@ -63,7 +68,12 @@ pub(super) fn serial(text: &str) -> Result<SerialTarget, UsageError> {
 pub(super) fn qmp(text: &str) -> Result<PathBuf, UsageError> {
     match text.split_once(':') {
         Some(("unix", path)) => socket("--qmp", text, path),
-        _ => Err(UsageError::value("--qmp", text, "is not known", "use unix:PATH")),
+        _ => Err(UsageError::value(
+            "--qmp",
+            text,
+            "is not known",
+            "use unix:PATH",
+        )),
     }
 }
 
@@ -71,7 +81,12 @@ pub(super) fn qmp(text: &str) -> Result<PathBuf, UsageError> {
 pub(super) fn debugcon(text: &str) -> Result<PathBuf, UsageError> {
     match text.split_once(':') {
         Some(("file", path)) => file("--debugcon", text, path),
-        _ => Err(UsageError::value("--debugcon", text, "is not known", "use file:PATH")),
+        _ => Err(UsageError::value(
+            "--debugcon",
+            text,
+            "is not known",
+            "use file:PATH",
+        )),
     }
 }
 
@@ -82,7 +97,12 @@ pub(super) fn exit_codes(text: &str) -> Result<ExitCodes, UsageError> {
         "cause" => Ok(ExitCodes::Cause),
         _ => {
             let remedy = "use qemu or cause";
-            Err(UsageError::value("--exit-codes", text, "is not known", remedy))
+            Err(UsageError::value(
+                "--exit-codes",
+                text,
+                "is not known",
+                remedy,
+            ))
         }
     }
 }
@@ -104,7 +124,12 @@ pub(super) fn uuid(text: &str) -> Result<String, UsageError> {
 
 fn file(option: &'static str, given: &str, path: &str) -> Result<PathBuf, UsageError> {
     if path.is_empty() {
-        return Err(UsageError::value(option, given, "lacks the path", "give file:PATH"));
+        return Err(UsageError::value(
+            option,
+            given,
+            "lacks the path",
+            "give file:PATH",
+        ));
     }
     Ok(path.into())
 }

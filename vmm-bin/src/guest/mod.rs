@@ -31,14 +31,21 @@ mod tests {
     fn the_reset_vector_is_a_far_jump_into_the_image() {
         let vector = &image()[4096 - 16..];
         assert_eq!(vector[0], 0xea, "ljmp");
-        assert_eq!(vector[1..5], [0x00, 0xf0, 0x00, 0xf0], "f000:f000, where the image starts");
+        assert_eq!(
+            vector[1..5],
+            [0x00, 0xf0, 0x00, 0xf0],
+            "f000:f000, where the image starts"
+        );
     }
 
     #[test]
     fn the_menu_says_what_each_key_does() {
         let text = String::from_utf8_lossy(image());
         for key in "r9ctsplewnbhdx?".chars() {
-            assert!(text.contains(&format!("\n  {key}  ")), "{key} is not in the menu");
+            assert!(
+                text.contains(&format!("\n  {key}  ")),
+                "{key} is not in the menu"
+            );
         }
     }
 }

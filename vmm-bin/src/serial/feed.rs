@@ -21,7 +21,11 @@ impl Feed {
     /// How many bytes a reader should ask its source for: 0 while bytes wait. At least one is
     /// read otherwise, because the UART tells of room only to who could not place a byte.
     pub(crate) fn appetite(&self, receiver: &dyn Receiver) -> usize {
-        if self.waiting.is_empty() { receiver.room().clamp(1, CHUNK) } else { 0 }
+        if self.waiting.is_empty() {
+            receiver.room().clamp(1, CHUNK)
+        } else {
+            0
+        }
     }
 
     /// Passes `bytes` on, after those that wait, and keeps what does not fit.
@@ -51,7 +55,10 @@ pub(super) mod tests {
 
     impl Fifo {
         pub(crate) fn new(size: usize) -> Self {
-            Self { size: Cell::new(size), got: RefCell::default() }
+            Self {
+                size: Cell::new(size),
+                got: RefCell::default(),
+            }
         }
     }
 
@@ -78,7 +85,11 @@ pub(super) mod tests {
         assert_eq!(feed.appetite(&fifo), 0);
         fifo.size.set(5);
         feed.retry(&fifo);
-        assert_eq!(feed.appetite(&fifo), 1, "one byte finds out when there is room again");
+        assert_eq!(
+            feed.appetite(&fifo),
+            1,
+            "one byte finds out when there is room again"
+        );
         fifo.size.set(400);
         feed.push(b"fg", &fifo);
         assert_eq!(*fifo.got.borrow(), b"abcdefg");

@@ -91,7 +91,10 @@ pub(crate) fn discard(ring: &OutputRing) {
 fn wait_writable(fd: BorrowedFd<'_>, patience: Duration) {
     let timeout = Timespec::try_from(patience).ok();
     // An error (EINTR, mostly) only makes the caller look again.
-    let _woken = poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], timeout.as_ref());
+    let _woken = poll(
+        &mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)],
+        timeout.as_ref(),
+    );
 }
 
 /// One of the standard streams, for this program alone: it does not block, and nobody who shares
@@ -127,11 +130,17 @@ impl Stream {
             let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
             let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
             if let Ok(file) = how.custom_flags(flags).open(path) {
-                return Ok(Self { file, shared: false });
+                return Ok(Self {
+                    file,
+                    shared: false,
+                });
             }
         }
         let file = File::from(fd.try_clone_to_owned()?);
-        Ok(Self { file, shared: kind != FileType::RegularFile })
+        Ok(Self {
+            file,
+            shared: kind != FileType::RegularFile,
+        })
     }
 
     fn ready(&self, what: PollFlags) -> io::Result<()> {
@@ -202,7 +211,10 @@ mod tests {
         let sent: Vec<u8> = (0..10_000_u32).map(|n| n.to_le_bytes()[0]).collect();
         assert_eq!(ring.write(&sent), sent.len());
         let mut drain = Drain::default();
-        let mut out = Slow { room: 0, got: Vec::new() };
+        let mut out = Slow {
+            room: 0,
+            got: Vec::new(),
+        };
         assert!(matches!(drain.flush(&ring, &mut out), Flow::Blocked));
         while out.got.len() < sent.len() {
             out.room = 7;
@@ -217,7 +229,10 @@ mod tests {
         let ring = OutputRing::new(10);
         ring.write(b"x");
         let mut dead: &mut [u8] = &mut [];
-        assert!(matches!(Drain::default().flush(&ring, &mut dead), Flow::Failed(_)));
+        assert!(matches!(
+            Drain::default().flush(&ring, &mut dead),
+            Flow::Failed(_)
+        ));
     }
 
     #[test]

@@ -22,7 +22,10 @@ pub(crate) struct NullBackend {
 impl NullBackend {
     /// Discards what comes over `line`.
     pub(crate) fn new(line: &Line) -> Self {
-        Self { output: Arc::clone(&line.output), bell: Arc::clone(&line.bell) }
+        Self {
+            output: Arc::clone(&line.output),
+            bell: Arc::clone(&line.bell),
+        }
     }
 }
 

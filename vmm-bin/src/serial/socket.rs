@@ -82,7 +82,11 @@ impl SocketBackend {
             error!("serial: cannot watch the client: {error}");
             return self.listen(ops);
         }
-        self.client = Some(Client { stream, feed: Feed::default(), watched: EventSet::IN });
+        self.client = Some(Client {
+            stream,
+            feed: Feed::default(),
+            watched: EventSet::IN,
+        });
     }
 
     /// Moves bytes both ways. Returns what to wait for, `None` when the client has gone.
@@ -105,7 +109,9 @@ impl SocketBackend {
             match client.stream.read(&mut buf) {
                 Ok(0) => return None,
                 Ok(count) => {
-                    client.feed.push(buf.get(..count).unwrap_or_default(), &*self.receiver);
+                    client
+                        .feed
+                        .push(buf.get(..count).unwrap_or_default(), &*self.receiver);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -117,7 +123,9 @@ impl SocketBackend {
 
     fn update(&mut self, hung_up: bool, ops: &mut EventOps) {
         let wanted = self.serve(hung_up);
-        let Some(client) = &mut self.client else { return };
+        let Some(client) = &mut self.client else {
+            return;
+        };
         match wanted {
             Some(wanted) if wanted == client.watched => {}
             Some(wanted) => match ops.modify(Events::new(&client.stream, wanted)) {
@@ -157,7 +165,8 @@ impl MutEventSubscriber for SocketBackend {
 impl Backend for SocketBackend {
     fn finish(&mut self, patience: Duration) {
         if let Some(client) = &mut self.client {
-            self.drain.finish(&self.output, &mut client.stream, patience);
+            self.drain
+                .finish(&self.output, &mut client.stream, patience);
         }
     }
 }

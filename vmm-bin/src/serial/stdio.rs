@@ -78,7 +78,9 @@ impl StdioBackend {
     }
 
     fn flush(&mut self, ops: &mut EventOps) {
-        let Some(stdout) = &mut self.stdout else { return discard(&self.output) };
+        let Some(stdout) = &mut self.stdout else {
+            return discard(&self.output);
+        };
         let watch = Events::new_raw(stdout.as_fd().as_raw_fd(), EventSet::OUT);
         let blocked = match self.drain.flush(&self.output, stdout) {
             Flow::Empty => false,
@@ -149,7 +151,11 @@ impl Input {
         if !self.watchable || wanted == self.watched {
             return;
         }
-        let changed = if wanted { ops.add(watch) } else { ops.remove(watch) };
+        let changed = if wanted {
+            ops.add(watch)
+        } else {
+            ops.remove(watch)
+        };
         match changed {
             Ok(()) => self.watched = wanted,
             Err(_) => self.watchable = false,

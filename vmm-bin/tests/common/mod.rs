@@ -1,7 +1,16 @@
 //! Runs the program as a user does, and waits for what it says. Every wait has a deadline, so that
 //! a hang is a failure.
 
-#![allow(dead_code, clippy::allow_attributes, reason = "each test file is a crate of its own and needs other parts")]
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and each test file needs other parts of this one"
+)]
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -58,8 +67,9 @@ impl Directory {
     /// What is in it.
     pub(crate) fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(&self.0).unwrap();
-        let mut names: Vec<_> =
-            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = entries
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -88,14 +98,19 @@ pub(crate) fn output(args: &[&str]) -> Output {
         }
     });
     let output = child.wait_with_output().unwrap();
-    drop(done.send(()));
+    // The watchdog may have given up already.
+    let _gone = done.send(());
     watchdog.join().unwrap();
     output
 }
 
 /// Sends a signal.
 pub(crate) fn kill(pid: u32, signal: &str) {
-    Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status().unwrap();
+    Command::new("kill")
+        .arg(format!("-{signal}"))
+        .arg(pid.to_string())
+        .status()
+        .unwrap();
 }
 
 /// Calls `look` until it gives something.
@@ -186,7 +201,15 @@ impl Vm {
             UnixStream::connect(&path).ok()
         });
         let (heard, _) = Transcript::of(serial.try_clone().unwrap());
-        Self { child, directory, log, logger: Some(logger), serial, heard, used: 0 }
+        Self {
+            child,
+            directory,
+            log,
+            logger: Some(logger),
+            serial,
+            heard,
+            used: 0,
+        }
     }
 
     /// Waits until the guest says `text`, after what it said before.
@@ -231,7 +254,9 @@ impl Vm {
 
     /// Waits for a line in the log.
     pub(crate) fn logged(&self, text: &str) {
-        wait_for(&format!("{text:?} in the log"), || self.log().contains(text).then_some(()));
+        wait_for(&format!("{text:?} in the log"), || {
+            self.log().contains(text).then_some(())
+        });
     }
 
     /// Ends the connection to the serial line.
@@ -254,12 +279,24 @@ impl Vm {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            assert!(start.elapsed() < DEADLINE, "vmm-bin does not end; log:\n{}", self.log());
+            assert!(
+                start.elapsed() < DEADLINE,
+                "vmm-bin does not end; log:\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(2));
         };
         self.logger.take().unwrap().join().unwrap();
-        assert_eq!(self.directory.names(), Vec::<String>::new(), "something was left behind");
-        Ended { code: status.code(), signal: status.signal(), log: self.log() }
+        assert_eq!(
+            self.directory.names(),
+            Vec::<String>::new(),
+            "something was left behind"
+        );
+        Ended {
+            code: status.code(),
+            signal: status.signal(),
+            log: self.log(),
+        }
     }
 }
 
@@ -281,7 +318,11 @@ impl Qmp {
     pub(crate) fn connect(path: &Path) -> Self {
         let stream = UnixStream::connect(path).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        let mut qmp = Self { stream, buffer: Vec::new(), events: Vec::new() };
+        let mut qmp = Self {
+            stream,
+            buffer: Vec::new(),
+            events: Vec::new(),
+        };
         assert!(qmp.message().expect("a greeting").get("QMP").is_some());
         qmp.execute("qmp_capabilities");
         qmp
@@ -307,7 +348,9 @@ impl Qmp {
     /// Sends a command; returns the whole reply.
     pub(crate) fn reply(&mut self, command: &str, arguments: Value) -> Value {
         let request = json!({"execute": command, "arguments": arguments});
-        self.stream.write_all(request.to_string().as_bytes()).unwrap();
+        self.stream
+            .write_all(request.to_string().as_bytes())
+            .unwrap();
         loop {
             let message = self.message().expect("a reply");
             if message.get("event").is_none() {
@@ -320,14 +363,18 @@ impl Qmp {
     /// Sends a command that must succeed.
     pub(crate) fn execute(&mut self, command: &str) -> Value {
         let reply = self.reply(command, json!({}));
-        reply.get("return").unwrap_or_else(|| panic!("{command}: {reply}")).clone()
+        reply
+            .get("return")
+            .unwrap_or_else(|| panic!("{command}: {reply}"))
+            .clone()
     }
 
     /// Waits for an event of this name and returns its data. Events before it are forgotten.
     pub(crate) fn event(&mut self, name: &str) -> Value {
         loop {
             let event = if self.events.is_empty() {
-                self.message().unwrap_or_else(|| panic!("the end, and no {name}"))
+                self.message()
+                    .unwrap_or_else(|| panic!("the end, and no {name}"))
             } else {
                 self.events.remove(0)
             };
@@ -343,10 +390,17 @@ impl Qmp {
         while let Some(message) = self.message() {
             names.push(message);
         }
-        names.iter().filter_map(|event| event["event"].as_str()).map(str::to_owned).collect()
+        names
+            .iter()
+            .filter_map(|event| event["event"].as_str())
+            .map(str::to_owned)
+            .collect()
     }
 
     pub(crate) fn status(&mut self) -> String {
-        self.execute("query-status")["status"].as_str().unwrap().to_owned()
+        self.execute("query-status")["status"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 }
