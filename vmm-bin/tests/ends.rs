@@ -184,9 +184,9 @@ fn the_end_of_input_is_no_end_of_the_vm() {
                 (said.text().matches("no such key").count() == 3).then_some(())
             });
         }
-        let before = cpu_ticks(child.id());
+        let before = common::cpu_ticks(child.id());
         std::thread::sleep(Duration::from_millis(500));
-        let spent = cpu_ticks(child.id()) - before;
+        let spent = common::cpu_ticks(child.id()) - before;
         assert!(
             spent < 20,
             "{shell}: {spent} ticks of 10 ms in half a second of doing nothing"
@@ -195,18 +195,6 @@ fn the_end_of_input_is_no_end_of_the_vm() {
         assert_eq!(child.wait().unwrap().code(), Some(0), "{shell}");
         reader.join().unwrap();
     }
-}
-
-/// User and system time of a process so far, in ticks.
-fn cpu_ticks(pid: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields = stat.rsplit_once(')').unwrap().1;
-    fields
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map(|ticks| ticks.parse::<u64>().unwrap())
-        .sum()
 }
 
 /// A reader that stops reading costs the guest bytes, not time; one that goes away, nothing.

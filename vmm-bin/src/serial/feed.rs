@@ -64,7 +64,7 @@ pub(super) mod tests {
 
     impl Receiver for Fifo {
         fn room(&self) -> usize {
-            self.size.get() - self.got.borrow().len()
+            self.size.get().saturating_sub(self.got.borrow().len())
         }
         fn receive(&self, bytes: &[u8]) -> usize {
             let taken = self.room().min(bytes.len());

@@ -196,7 +196,7 @@ mod tests {
             if count == 0 {
                 return Err(ErrorKind::WouldBlock.into());
             }
-            self.room -= count;
+            self.room = self.room.saturating_sub(count);
             self.got.extend_from_slice(&buf[..count]);
             Ok(count)
         }

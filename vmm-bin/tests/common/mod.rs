@@ -153,6 +153,18 @@ impl Transcript {
     }
 }
 
+/// User and system time of a process so far, in ticks.
+pub(crate) fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields = stat.rsplit_once(')').unwrap().1;
+    fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|ticks| ticks.parse::<u64>().unwrap())
+        .sum()
+}
+
 /// How a run ended.
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
