@@ -6,7 +6,8 @@
 /// Every `Fn() + Send + Sync` is one. It carries nothing; who is notified looks at the device. It
 /// may come once too often, never too rarely.
 ///
-/// Thread safety: called from vCPU threads without the device's lock. It must not block.
+/// Thread safety: called from vCPU threads, by an [`OutputRing`](crate::OutputRing) also with its
+/// device's lock held. It must not block and must not call back into a device.
 pub trait Notify: Send + Sync {
     /// Asks to be looked at soon.
     fn notify(&self);

@@ -24,6 +24,28 @@ mod reset_model;
 
 use proptest::prelude::*;
 
+/// What the fuzzer found worth keeping, an input a line in hexadecimal; and every bug it finds.
+fn corpus(text: &str) -> impl Iterator<Item = Vec<u8>> {
+    text.lines().map(|line| {
+        let byte = |at: usize| u8::from_str_radix(&line[at..at + 2], 16).unwrap();
+        (0..line.len()).step_by(2).map(byte).collect()
+    })
+}
+
+#[test]
+fn the_fuzzers_corpus_replays() {
+    let mut inputs = 0;
+    for input in corpus(include_str!("corpus/registers.txt")) {
+        models::run(&input);
+        inputs += 1;
+    }
+    for input in corpus(include_str!("corpus/reset_tree.txt")) {
+        reset_model::run(&input);
+        inputs += 1;
+    }
+    assert!(inputs > 500, "{inputs}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
