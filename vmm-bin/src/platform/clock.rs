@@ -180,9 +180,7 @@ impl KvmClock {
 /// KVM before Linux 5.16 cannot move the counter exactly: there it runs on while the VM stands.
 /// A guest that has not enabled kvmclock cannot be told, which is no error.
 pub(crate) fn resume_vcpu(vcpu: &VcpuFd, lag: TscLag) {
-    let shifted = sys::tsc_offset(vcpu)
-        .and_then(|offset| sys::set_tsc_offset(vcpu, offset.wrapping_sub(lag.0)));
-    if let Err(error) = shifted {
+    if let Err(error) = put_tsc_back(vcpu, lag) {
         log::debug!("KVM: the time-stamp counter is not put back: {error}");
     }
     match vcpu.kvmclock_ctrl() {
@@ -190,6 +188,16 @@ pub(crate) fn resume_vcpu(vcpu: &VcpuFd, lag: TscLag) {
         Err(error) if error.errno() == libc::EINVAL => {}
         Err(error) => log::debug!("KVM: the guest is not told of its pause: {error}"),
     }
+}
+
+/// Puts the counter back, unless KVM keeps it itself: on a host whose own counters are unreliable
+/// it holds a guest's still while its vCPU does not run, and so moves the offset all the time.
+fn put_tsc_back(vcpu: &VcpuFd, lag: TscLag) -> std::io::Result<()> {
+    let offset = sys::tsc_offset(vcpu)?;
+    if sys::tsc_offset(vcpu)? == offset {
+        sys::set_tsc_offset(vcpu, offset.wrapping_sub(lag.0))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

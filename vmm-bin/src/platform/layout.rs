@@ -83,8 +83,6 @@ pub(crate) const PM_BASE: u16 = 0x600;
 pub(crate) const SCI_IRQ: u32 = 9;
 /// The reset control register.
 pub(crate) const RESET_CONTROL: u16 = 0xcf9;
-/// What makes [`RESET_CONTROL`] reset the machine.
-pub(crate) const RESET_VALUE: u8 = 0x06;
 /// isa-debug-exit.
 pub(crate) const DEBUG_EXIT: u16 = 0x501;
 /// pvpanic.

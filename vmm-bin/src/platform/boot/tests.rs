@@ -1,5 +1,10 @@
 //! Boot images: good ones, and every way in which a file is not one.
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "a test may fail by overflowing"
+)]
+
 use std::io::Write;
 use std::path::Path;
 

@@ -1,0 +1,140 @@
+//! The tables as an operating system reads them.
+
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "a test may fail by overflowing"
+)]
+
+use super::*;
+
+/// The table with this signature, found the way an operating system finds it.
+fn table<'a>(tables: &'a Tables, signature: &[u8; 4]) -> &'a [u8] {
+    let at = |address: u64| &tables.image[usize::try_from(address - ACPI).unwrap()..];
+    let word = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let long = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+    let sized = |bytes: &'a [u8]| &bytes[..usize::try_from(word(bytes, 4)).unwrap()];
+    let xsdt = sized(at(long(&tables.image, 24)));
+    let entries = xsdt[36..].chunks(8).map(|entry| sized(at(long(entry, 0))));
+    let fadt = entries
+        .clone()
+        .find(|table| table.starts_with(b"FACP"))
+        .unwrap();
+    match signature {
+        b"XSDT" => xsdt,
+        b"DSDT" => sized(at(long(fadt, 140))),
+        b"FACS" => sized(at(u64::from(word(fadt, 36)))),
+        _ => entries
+            .clone()
+            .find(|table| table.starts_with(signature))
+            .unwrap(),
+    }
+}
+
+#[test]
+fn tables_are_found_and_their_sums_are_zero() {
+    for cpus in [1, 2, 254] {
+        let tables = Tables::new(cpus).unwrap();
+        let sum = |bytes: &[u8]| bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
+        assert_eq!(sum(&tables.image[..20]), 0, "RSDP 1.0");
+        assert_eq!(sum(&tables.image[..36]), 0, "RSDP 2.0");
+        for signature in [b"XSDT", b"FACP", b"APIC", b"DSDT"] {
+            let table = table(&tables, signature);
+            assert!(table.starts_with(signature));
+            assert_eq!(sum(table), 0, "{}", String::from_utf8_lossy(signature));
+        }
+        assert_eq!(table(&tables, b"FACS").len(), 64);
+    }
+    assert!(Tables::new(256).is_err());
+}
+
+#[test]
+fn the_madt_names_each_processor_and_the_overridden_lines() {
+    let tables = Tables::new(3).unwrap();
+    let mut rest = &table(&tables, b"APIC")[44..];
+    let mut structures = Vec::new();
+    while !rest.is_empty() {
+        let (structure, others) = rest.split_at(usize::from(rest[1]));
+        structures.push(structure);
+        rest = others;
+    }
+    let processors = structures.iter().filter(|one| one[0] == 0);
+    let ids: Vec<_> = processors.map(|one| (one[2], one[3], one[4])).collect();
+    assert_eq!(ids, [(0, 0, 1), (1, 1, 1), (2, 2, 1)]);
+    let overrides: Vec<_> = structures.iter().filter(|one| one[0] == 2).collect();
+    assert_eq!(overrides[0][..], [2, 10, 0, 0, 2, 0, 0, 0, 0, 0]);
+    assert_eq!(overrides[1][..], [2, 10, 0, 9, 9, 0, 0, 0, 13, 0]);
+}
+
+#[test]
+fn the_fadt_says_what_the_devices_do() {
+    use devices::{acpi_pm, reset_control};
+    let tables = Tables::new(1).unwrap();
+    let fadt = table(&tables, b"FACP");
+    let word = |at: usize| u32::from_le_bytes(fadt[at..at + 4].try_into().unwrap());
+    let base = u32::try_from(acpi_pm::PORTS[0].base).unwrap();
+    assert_eq!(word(56), base, "PM1a_EVT_BLK");
+    assert_eq!(
+        word(64),
+        base + u32::from(acpi_pm::CONTROL_OFFSET),
+        "PM1a_CNT_BLK"
+    );
+    assert_eq!(
+        word(76),
+        base + u32::from(acpi_pm::TIMER_OFFSET),
+        "PM_TMR_BLK"
+    );
+    assert_eq!(
+        (fadt[88], fadt[89]),
+        (acpi_pm::EVENT_LEN, acpi_pm::CONTROL_LEN)
+    );
+    assert_eq!(
+        (word(48), fadt[52], fadt[53]),
+        (0, 0, 0),
+        "ACPI mode is always on"
+    );
+    let reset = u64::from_le_bytes(fadt[120..128].try_into().unwrap());
+    assert_eq!(reset, reset_control::PORTS[0].base);
+    assert_eq!(fadt[108], devices::cmos_rtc::CENTURY);
+    let flags = word(112);
+    assert_eq!(flags & 1 << 4, 0, "the power button is fixed hardware");
+    assert_ne!(flags & 1 << 10, 0, "there is a reset register");
+}
+
+/// ACPI's own compiler takes the tables apart and puts the DSDT together again. Without it
+/// (Debian: acpica-tools) there is nothing to ask.
+#[test]
+fn iasl_understands_every_table() {
+    use std::process::Command;
+    if Command::new("iasl").arg("-v").output().is_err() {
+        eprintln!("skipped: there is no iasl on this machine (package acpica-tools)");
+        return;
+    }
+    let directory = vmm_sys_util::tempdir::TempDir::new().unwrap();
+    let tables = Tables::new(4).unwrap();
+    for signature in [b"FACP", b"APIC", b"DSDT", b"XSDT", b"FACS"] {
+        let name = String::from_utf8_lossy(signature).to_lowercase();
+        let path = directory.as_path().join(format!("{name}.aml"));
+        std::fs::write(&path, table(&tables, signature)).unwrap();
+        let run = |arguments: &[&str]| {
+            let mut iasl = Command::new("iasl");
+            let output = iasl
+                .args(arguments)
+                .current_dir(directory.as_path())
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned()
+                + &String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "iasl {arguments:?}: {text}");
+            assert!(
+                !text.contains("Invalid") && !text.contains("incorrect"),
+                "{text}"
+            );
+            text
+        };
+        run(&["-d", &format!("{name}.aml")]);
+        if signature == b"DSDT" {
+            let text = run(&["-p", "again", "dsdt.dsl"]);
+            assert!(text.contains("0 Errors, 0 Warnings"), "{text}");
+        }
+    }
+}
