@@ -9,6 +9,7 @@ mod error;
 mod event;
 mod executor;
 mod exit;
+mod guest;
 mod handlers;
 mod latch;
 mod lifecycle;
@@ -16,6 +17,7 @@ mod machine;
 mod names;
 mod panic;
 mod policy;
+mod posting;
 mod replay;
 mod requests;
 mod saved;
@@ -23,6 +25,7 @@ mod startup;
 mod step;
 mod teardown;
 mod trace;
+mod turn;
 
 pub use cause::{ShutdownCause, WakeupReason};
 pub use compat::Compat;
@@ -42,8 +45,9 @@ pub use panic::{GuestPanicAction, PanicInfo, S390CrashReason, panic_action};
 pub use policy::{
     ActionChange, Actions, PanicAction, Policy, RebootAction, ShutdownAction, WatchdogAction,
 };
+pub use posting::{Posted, ResetAdmission, Wake, admit_reset};
 pub use replay::{Checkpoint, NoReplay, ReplayGate};
-pub use requests::{Posted, PreparedStop, Requests, ResetAdmission, Wake, admit_reset};
+pub use requests::{PreparedStop, Requests};
 pub use saved::{DecodeError, RequestsState};
 pub use startup::{Started, Startup, StartupFailed, StartupPhase};
 pub use step::{End, Latched, Listeners, Notice, Phase, Situation, Step, Steps};

@@ -12,380 +12,15 @@
     reason = "a test fails by panicking"
 )]
 
+mod turn;
+
 use lifecycle::{
     Actions, Compat, End, Latched, Listeners, Notice, PanicAction, Phase, RebootAction,
     ShutdownAction, ShutdownCause, ShutdownRequest, Situation, Step, WakeupReason, walk_turn,
 };
 use runstate::RunState;
 
-/// What an observer sees. States, causes and reasons by their position in QAPI.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seen {
-    State(usize),
-    ClockStops,
-    VcpusPause,
-    HandlersStop(usize),
-    StopEvent,
-    StorageFlushes,
-    SuspendNotifiers,
-    SuspendEvent,
-    ShutdownEvent(usize),
-    ShutdownNotifiers(usize),
-    VcpusSynchronize,
-    Reset(usize),
-    ResetEvent(usize),
-    VcpusPostReset,
-    VcpusResume,
-    MachineWakes,
-    WakeupNotifiers(usize),
-    WakeupEvent,
-    PowerdownEvent,
-    PowerdownNotifiers,
-}
-
-/// The latches in the order in which a turn looks at them.
-#[derive(Debug, Clone, Copy)]
-enum Latch {
-    Debug,
-    Suspend,
-    Shutdown,
-    Reset,
-    Wakeup,
-    Powerdown,
-    VmStop,
-}
-
-/// What a turn does about a latch. `Its`: with what the latch holds.
-#[derive(Debug, Clone, Copy)]
-enum Rule {
-    See(Seen),
-    Its(fn(usize) -> Seen),
-    Enter(&'static str),
-    StopIn(&'static str),
-    StopInIts,
-    /// Only for a cause that is not one of these.
-    UnlessIts(&'static [&'static str], fn(usize) -> Seen),
-    /// Enter the state, unless the machine is in one of those.
-    EnterUnless(&'static [&'static str], &'static str),
-    /// The process ends, unless the shutdown action is to pause.
-    ExitUnlessPause,
-}
-
-const TURN: &[(Latch, &[Rule])] = &[
-    (Latch::Debug, &[Rule::StopIn("debug")]),
-    (
-        Latch::Suspend,
-        &[
-            Rule::See(Seen::VcpusPause),
-            Rule::See(Seen::SuspendNotifiers),
-            Rule::Enter("suspended"),
-            Rule::See(Seen::SuspendEvent),
-        ],
-    ),
-    (
-        Latch::Shutdown,
-        &[
-            Rule::Its(Seen::ShutdownEvent),
-            Rule::Its(Seen::ShutdownNotifiers),
-            Rule::ExitUnlessPause,
-            Rule::StopIn("shutdown"),
-        ],
-    ),
-    (
-        Latch::Reset,
-        &[
-            Rule::See(Seen::VcpusPause),
-            Rule::See(Seen::VcpusSynchronize),
-            Rule::Its(Seen::Reset),
-            Rule::UnlessIts(&["subsystem-reset", "snapshot-load"], Seen::ResetEvent),
-            Rule::See(Seen::VcpusPostReset),
-            Rule::See(Seen::VcpusResume),
-            Rule::EnterUnless(&["running", "inmigrate", "finish-migrate"], "prelaunch"),
-        ],
-    ),
-    (
-        Latch::Wakeup,
-        &[
-            Rule::See(Seen::VcpusPause),
-            Rule::See(Seen::MachineWakes),
-            Rule::Its(Seen::WakeupNotifiers),
-            Rule::See(Seen::VcpusResume),
-            Rule::See(Seen::WakeupEvent),
-        ],
-    ),
-    (
-        Latch::Powerdown,
-        &[
-            Rule::See(Seen::PowerdownEvent),
-            Rule::See(Seen::PowerdownNotifiers),
-        ],
-    ),
-    (Latch::VmStop, &[Rule::StopInIts]),
-];
-
-/// QEMU 7.2's legal transitions, by name.
-const LEGAL: &[(&str, &[&str])] = &[
-    (
-        "debug",
-        &["running", "finish-migrate", "prelaunch", "suspended"],
-    ),
-    (
-        "inmigrate",
-        &[
-            "internal-error",
-            "io-error",
-            "paused",
-            "running",
-            "shutdown",
-            "suspended",
-            "watchdog",
-            "guest-panicked",
-            "finish-migrate",
-            "prelaunch",
-            "postmigrate",
-            "colo",
-        ],
-    ),
-    ("internal-error", &["paused", "finish-migrate", "prelaunch"]),
-    ("io-error", &["running", "finish-migrate", "prelaunch"]),
-    (
-        "paused",
-        &[
-            "running",
-            "finish-migrate",
-            "postmigrate",
-            "prelaunch",
-            "colo",
-        ],
-    ),
-    ("postmigrate", &["running", "finish-migrate", "prelaunch"]),
-    ("prelaunch", &["running", "finish-migrate", "inmigrate"]),
-    (
-        "finish-migrate",
-        &["running", "paused", "postmigrate", "prelaunch", "colo"],
-    ),
-    ("restore-vm", &["running", "prelaunch"]),
-    (
-        "running",
-        &[
-            "debug",
-            "internal-error",
-            "io-error",
-            "paused",
-            "finish-migrate",
-            "restore-vm",
-            "save-vm",
-            "shutdown",
-            "watchdog",
-            "guest-panicked",
-            "suspended",
-            "colo",
-        ],
-    ),
-    ("save-vm", &["running"]),
-    (
-        "shutdown",
-        &["paused", "finish-migrate", "prelaunch", "colo"],
-    ),
-    (
-        "suspended",
-        &["running", "finish-migrate", "prelaunch", "colo"],
-    ),
-    (
-        "watchdog",
-        &["running", "finish-migrate", "prelaunch", "colo"],
-    ),
-    (
-        "guest-panicked",
-        &["running", "finish-migrate", "prelaunch"],
-    ),
-    ("colo", &["running", "prelaunch", "shutdown"]),
-];
-
-const STATES: &[&str] = &[
-    "debug",
-    "inmigrate",
-    "internal-error",
-    "io-error",
-    "paused",
-    "postmigrate",
-    "prelaunch",
-    "finish-migrate",
-    "restore-vm",
-    "running",
-    "save-vm",
-    "shutdown",
-    "suspended",
-    "watchdog",
-    "guest-panicked",
-    "colo",
-];
-const CAUSES: &[&str] = &[
-    "none",
-    "host-error",
-    "host-qmp-quit",
-    "host-qmp-system-reset",
-    "host-signal",
-    "host-ui",
-    "guest-shutdown",
-    "guest-reset",
-    "guest-panic",
-    "subsystem-reset",
-    "snapshot-load",
-];
-
-fn state(name: &str) -> usize {
-    STATES.iter().position(|of| *of == name).expect("a state")
-}
-
-fn cause(name: &str) -> usize {
-    CAUSES.iter().position(|of| *of == name).expect("a cause")
-}
-
-/// The table with its names looked up: the interpreter runs 17 million times.
-struct Reference {
-    legal: [[bool; 16]; 16],
-    running: usize,
-    guest_panic: usize,
-    turn: Vec<(Latch, Vec<Resolved>)>,
-}
-
-enum Resolved {
-    See(Seen),
-    Its(fn(usize) -> Seen),
-    Enter(usize),
-    StopIn(usize),
-    StopInIts,
-    UnlessIts([bool; 11], fn(usize) -> Seen),
-    EnterUnless([bool; 16], usize),
-    ExitUnlessPause,
-}
-
-/// One input. Positions; a latch that is not set is 0, and `vmstop` 16.
-#[derive(Debug, Clone, Copy)]
-struct Input {
-    state: usize,
-    debug: bool,
-    suspend: bool,
-    powerdown: bool,
-    wakeup: usize,
-    shutdown: usize,
-    reset: usize,
-    vmstop: usize,
-    shutdown_pauses: bool,
-    exit_failure: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ending {
-    GoesOn,
-    Exits { failure: bool },
-    Aborts { from: usize, to: usize },
-}
-
-impl Reference {
-    fn new() -> Self {
-        let mut legal = [[false; 16]; 16];
-        for (from, to) in LEGAL {
-            for to in *to {
-                legal[state(from)][state(to)] = true;
-            }
-        }
-        let resolve = |rule: &Rule| match *rule {
-            Rule::See(seen) => Resolved::See(seen),
-            Rule::Its(seen) => Resolved::Its(seen),
-            Rule::Enter(name) => Resolved::Enter(state(name)),
-            Rule::StopIn(name) => Resolved::StopIn(state(name)),
-            Rule::StopInIts => Resolved::StopInIts,
-            Rule::UnlessIts(names, seen) => {
-                let mut silent = [false; 11];
-                names.iter().for_each(|name| silent[cause(name)] = true);
-                Resolved::UnlessIts(silent, seen)
-            }
-            Rule::EnterUnless(names, name) => {
-                let mut keeps = [false; 16];
-                names.iter().for_each(|name| keeps[state(name)] = true);
-                Resolved::EnterUnless(keeps, state(name))
-            }
-            Rule::ExitUnlessPause => Resolved::ExitUnlessPause,
-        };
-        let turn = TURN.iter();
-        Self {
-            legal,
-            running: state("running"),
-            guest_panic: cause("guest-panic"),
-            turn: turn
-                .map(|(latch, rules)| (*latch, rules.iter().map(resolve).collect()))
-                .collect(),
-        }
-    }
-
-    fn turn(&self, input: &Input, seen: &mut Vec<Seen>) -> (usize, Ending) {
-        let mut now = input.state;
-        let ending = self.play(input, &mut now, seen);
-        (now, ending.err().unwrap_or(Ending::GoesOn))
-    }
-
-    fn play(&self, input: &Input, now: &mut usize, seen: &mut Vec<Seen>) -> Result<(), Ending> {
-        for (latch, rules) in &self.turn {
-            let (set, held) = match latch {
-                Latch::Debug => (input.debug, 0),
-                Latch::Suspend => (input.suspend, 0),
-                Latch::Shutdown => (input.shutdown != 0, input.shutdown),
-                Latch::Reset => (input.reset != 0, input.reset),
-                Latch::Wakeup => (input.wakeup != 0, input.wakeup),
-                Latch::Powerdown => (input.powerdown, 0),
-                Latch::VmStop => (input.vmstop != 16, input.vmstop),
-            };
-            if !set {
-                continue;
-            }
-            for rule in rules {
-                match rule {
-                    Resolved::See(what) => seen.push(*what),
-                    Resolved::Its(what) => seen.push(what(held)),
-                    Resolved::Enter(to) => self.enter(now, *to, seen)?,
-                    Resolved::StopIn(to) => self.stop(now, *to, seen)?,
-                    Resolved::StopInIts => self.stop(now, held, seen)?,
-                    Resolved::UnlessIts(silent, what) if !silent[held] => seen.push(what(held)),
-                    Resolved::EnterUnless(keeps, to) if !keeps[*now] => {
-                        self.enter(now, *to, seen)?;
-                    }
-                    Resolved::ExitUnlessPause if !input.shutdown_pauses => {
-                        let failure = held == self.guest_panic && input.exit_failure;
-                        return Err(Ending::Exits { failure });
-                    }
-                    _ => {}
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn enter(&self, now: &mut usize, to: usize, seen: &mut Vec<Seen>) -> Result<(), Ending> {
-        if *now == to {
-            return Ok(());
-        }
-        if !self.legal[*now][to] {
-            return Err(Ending::Aborts { from: *now, to });
-        }
-        *now = to;
-        seen.push(Seen::State(to));
-        Ok(())
-    }
-
-    fn stop(&self, now: &mut usize, to: usize, seen: &mut Vec<Seen>) -> Result<(), Ending> {
-        if *now == self.running {
-            self.enter(now, to, seen)?;
-            seen.push(Seen::ClockStops);
-            seen.push(Seen::VcpusPause);
-            seen.push(Seen::HandlersStop(to));
-            seen.push(Seen::StopEvent);
-        }
-        seen.push(Seen::StorageFlushes);
-        Ok(())
-    }
-}
+use crate::turn::{Ending, Input, Reference, Seen};
 
 /// What the crate's step is to an observer. `None`: nothing.
 fn observed(step: Step) -> Option<Seen> {
@@ -569,7 +204,7 @@ const DIFFERENCES: &[(&str, Applies)] = &[
 ];
 
 #[test]
-fn current_differs_from_qemu_7_2_only_where_the_table_says() {
+fn current_keeps_its_promises_and_differs_only_where_the_table_says() {
     type Hits = [u64; DIFFERENCES.len()];
     #[derive(Default)]
     struct Scratch {
@@ -578,10 +213,15 @@ fn current_differs_from_qemu_7_2_only_where_the_table_says() {
         new: Vec<Seen>,
     }
     let halves = over_everything::<Scratch>(|scratch, input, actions| {
+        if actions.reboot == RebootAction::Shutdown {
+            // Looked at when a reset is requested, not in a turn: the test above knows.
+            return;
+        }
         scratch.old.clear();
         scratch.new.clear();
         let old = crate_turn(input, actions, Compat::Qemu7_2, &mut scratch.old);
         let new = crate_turn(input, actions, Compat::Current, &mut scratch.new);
+        assert_promises(input, new, &scratch.new);
         if old == new && scratch.old == scratch.new {
             return;
         }
@@ -603,37 +243,36 @@ fn current_differs_from_qemu_7_2_only_where_the_table_says() {
     }
 }
 
-#[test]
-fn current_keeps_its_promises_over_every_input() {
-    let running = RunState::Running as usize;
-    over_everything::<Vec<Seen>>(|seen, input, actions| {
-        seen.clear();
-        let (end, ending) = crate_turn(input, actions, Compat::Current, seen);
-        assert!(!matches!(ending, Ending::Aborts { .. }), "{input:?}");
-        // SHUTDOWN comes at most once, and is the last event of a process that ends.
-        let shutdowns = seen.iter().filter(|s| matches!(s, Seen::ShutdownEvent(_)));
-        assert_eq!(shutdowns.count(), usize::from(input.shutdown != 0));
-        if matches!(ending, Ending::Exits { .. }) {
+/// What `current` promises of every turn.
+fn assert_promises(input: &Input, (end, ending): (usize, Ending), seen: &[Seen]) {
+    assert!(!matches!(ending, Ending::Aborts { .. }), "{input:?}");
+    // SHUTDOWN comes at most once, and is the last event of a process that ends.
+    let shutdowns = seen.iter().filter(|s| matches!(s, Seen::ShutdownEvent(_)));
+    assert_eq!(shutdowns.count(), usize::from(input.shutdown != 0));
+    if matches!(ending, Ending::Exits { .. }) {
+        let last = seen.last();
+        assert!(
+            matches!(last, Some(Seen::ShutdownNotifiers(_))),
+            "{input:?}: {seen:?}"
+        );
+        return;
+    }
+    // A machine that ends up running has vCPUs that run.
+    let last = |what: fn(&Seen) -> bool| seen.iter().rposition(what);
+    let paused = last(|s| matches!(s, Seen::VcpusPause));
+    let resumed = last(|s| matches!(s, Seen::VcpusResume));
+    if end == RunState::Running as usize && paused.is_some() {
+        assert!(resumed > paused, "{input:?}: {seen:?}");
+    }
+    // STOP is told of a machine whose handlers were told, and whose state has changed.
+    for pair in seen.windows(2) {
+        if pair[1] == Seen::StopEvent {
             assert!(
-                matches!(seen.last(), Some(Seen::ShutdownNotifiers(_))),
+                matches!(pair[0], Seen::HandlersStop(_)),
                 "{input:?}: {seen:?}"
             );
-            return;
         }
-        // A machine that ends up running has vCPUs that run.
-        let last = |what: fn(&Seen) -> bool| seen.iter().rposition(what);
-        let paused = last(|s| matches!(s, Seen::VcpusPause));
-        let resumed = last(|s| matches!(s, Seen::VcpusResume));
-        if end == running && paused.is_some() {
-            assert!(resumed > paused, "{input:?}: {seen:?}");
-        }
-        // STOP is told of exactly the machines that were live and are stopped by it.
-        for (at, what) in seen.iter().enumerate() {
-            if *what == Seen::StopEvent {
-                assert!(matches!(seen[..at].last(), Some(Seen::HandlersStop(_))));
-            }
-        }
-    });
+    }
 }
 
 #[test]
