@@ -198,6 +198,13 @@ impl Machine {
         let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = images.load(&self.memory, &self.tables)?;
         cpu::write_boot_structures(&self.memory, entry)?;
+        for vcpu in self.vcpus.vcpus().iter() {
+            vcpu.queue_on(|vcpu: &mut Vcpu| {
+                if let Err(error) = cpu::rebuild_mmu(vcpu.fd()) {
+                    log::warn!("KVM: cannot rebuild a vCPU's view of memory: {error}");
+                }
+            })?;
+        }
         self.vcpus.reset_all(deadline)?;
         Ok(())
     }

@@ -1,9 +1,11 @@
 //! A vCPU's state at power-on: what KVM gave it when it was made, and over that what firmware and
 //! the boot protocol prescribe.
 
+use kvm_ioctls::VcpuFd;
 use vcpu::kvm::KvmState;
 
 use super::BootState;
+use crate::platform::layout::PAGE;
 use kvm_bindings::{
     KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED, kvm_lapic_state, kvm_mp_state,
 };
@@ -66,6 +68,20 @@ pub(crate) fn power_on(state: &mut KvmState, boot: &BootState, first: bool) {
     if let Some(lapic) = state.lapic.as_mut().filter(|_| boot.replaces_firmware()) {
         set_lint(lapic);
     }
+}
+
+/// Makes KVM rebuild a vCPU's view of guest memory. Called before the state of power-on is put back.
+///
+/// On AMD, KVM (seen in Linux 6.1) loses the root of the nested page tables when a guest that has
+/// paging off shuts down by a triple fault, and the vCPU never gets to its first instruction again.
+/// It finds the root when control registers change, and those of power-on may be what they are.
+///
+/// # Errors
+/// What KVM says.
+pub(crate) fn rebuild_mmu(vcpu: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
+    let mut sregs = vcpu.get_sregs()?;
+    sregs.cr3 ^= PAGE;
+    vcpu.set_sregs(&sregs)
 }
 
 /// Sets the local APIC's pins as firmware does.
