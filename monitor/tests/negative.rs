@@ -4,8 +4,11 @@
 //! differ. Afterwards the connection must be in the state that the table says.
 
 #![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
-    reason = "a test that overflows fails, as it should"
+    reason = "a test that cannot go on fails"
 )]
 
 use monitor::protocol::Limits;

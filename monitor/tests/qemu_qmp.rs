@@ -3,6 +3,14 @@
 //! `QMP_PYTHON` names an interpreter that has `qemu.qmp`; otherwise `python3` is tried. Without
 //! them the tests say so and pass.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that cannot go on fails"
+)]
+
 mod support;
 #[path = "../examples/vmm/mod.rs"]
 mod vmm;

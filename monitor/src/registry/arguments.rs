@@ -4,13 +4,13 @@
 //! the same as absent.
 
 use super::CommandError;
+use super::argument_error::{ArgumentError, Fault, Step};
 use serde::de::value::StringDeserializer;
 use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess,
+    DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess,
     Visitor,
 };
 use serde_json::{Map, Number, Value};
-use std::fmt;
 
 /// The arguments of a command that takes none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -22,123 +22,6 @@ pub(crate) fn from_arguments<T: DeserializeOwned>(
 ) -> Result<T, CommandError> {
     T::deserialize(Argument(Value::Object(arguments)))
         .map_err(|error| CommandError::generic(error.to_string()))
-}
-
-#[derive(Debug)]
-enum Step {
-    Member(String),
-    Element(usize),
-}
-
-#[derive(Debug)]
-enum Fault {
-    Missing,
-    Unexpected,
-    Type(&'static str),
-    Range(&'static str),
-    Variant(String),
-    Other(String),
-}
-
-/// A fault and where it is. The path is collected on the way out, so its last step comes first.
-#[derive(Debug)]
-struct ArgumentError {
-    fault: Fault,
-    path: Vec<Step>,
-}
-
-impl ArgumentError {
-    fn new(fault: Fault) -> Self {
-        ArgumentError {
-            fault,
-            path: Vec::new(),
-        }
-    }
-
-    fn of_type<T>(expected: &'static str) -> Result<T, Self> {
-        Err(ArgumentError::new(Fault::Type(expected)))
-    }
-
-    fn at_member(fault: Fault, name: &str) -> Self {
-        ArgumentError::new(fault).within(Step::Member(name.to_owned()))
-    }
-
-    fn within(mut self, step: Step) -> Self {
-        self.path.push(step);
-        self
-    }
-
-    /// The whole path, as in `drive.throttle[2]`.
-    fn full_name(&self) -> String {
-        let mut name = String::new();
-        for step in self.path.iter().rev() {
-            match step {
-                Step::Member(member) if name.is_empty() => name.push_str(member),
-                Step::Member(member) => {
-                    name.push('.');
-                    name.push_str(member);
-                }
-                Step::Element(index) => name.push_str(&format!("[{index}]")),
-            }
-        }
-        name
-    }
-
-    /// The last step alone. An element of a list has no name, and QEMU says so in its own way.
-    fn own_name(&self) -> &str {
-        match self.path.first() {
-            Some(Step::Member(name)) => name,
-            _ => "null",
-        }
-    }
-}
-
-impl fmt::Display for ArgumentError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let full = self.full_name();
-        match &self.fault {
-            Fault::Missing => write!(f, "Parameter '{full}' is missing"),
-            Fault::Unexpected => write!(f, "Parameter '{full}' is unexpected"),
-            Fault::Type(expected) => {
-                write!(
-                    f,
-                    "Invalid parameter type for '{full}', expected: {expected}"
-                )
-            }
-            Fault::Range(expected) => {
-                write!(f, "Parameter '{}' expects {expected}", self.own_name())
-            }
-            Fault::Variant(value) => {
-                write!(
-                    f,
-                    "Parameter '{}' does not accept value '{value}'",
-                    self.own_name()
-                )
-            }
-            Fault::Other(text) if full.is_empty() => write!(f, "Invalid parameters: {text}"),
-            Fault::Other(text) => write!(f, "Parameter '{full}' is invalid: {text}"),
-        }
-    }
-}
-
-impl std::error::Error for ArgumentError {}
-
-impl de::Error for ArgumentError {
-    fn custom<T: fmt::Display>(text: T) -> Self {
-        ArgumentError::new(Fault::Other(text.to_string()))
-    }
-
-    fn unknown_variant(variant: &str, _: &'static [&'static str]) -> Self {
-        ArgumentError::new(Fault::Variant(variant.to_owned()))
-    }
-
-    fn unknown_field(field: &str, _: &'static [&'static str]) -> Self {
-        ArgumentError::at_member(Fault::Unexpected, field)
-    }
-
-    fn missing_field(field: &'static str) -> Self {
-        ArgumentError::at_member(Fault::Missing, field)
-    }
 }
 
 /// A JSON value that is to become an argument.

@@ -10,6 +10,7 @@
 //! The rule that must never be broken: **a command that is refused has done nothing**. A handler
 //! runs only after every check has passed, with arguments that are already of its own types.
 
+mod argument_error;
 mod arguments;
 mod command;
 mod error;

@@ -8,10 +8,13 @@ use super::ServerLimits;
 use crate::events::{ClientId, Hub};
 use crate::registry::Registry;
 use crate::session::{Reply, Session};
-use std::io::{ErrorKind, Read, Write};
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
+use std::io::{ErrorKind, Read};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
+use vmm_sys_util::epoll::EventSet;
 
 /// Bytes read at a time, and the most that is held of input not yet parsed.
 const READ_SIZE: usize = 4096;
@@ -41,6 +44,8 @@ pub(super) struct Client {
     phase: Phase,
     readable: bool,
     writable: bool,
+    /// The event loop has been asked to say when the socket can be written to.
+    watches_output: bool,
     /// The kernel has reported the end of input; it is behind the bytes that can still be read.
     end_seen: bool,
     input: Vec<u8>,
@@ -58,9 +63,9 @@ impl Client {
             stream,
             session,
             phase: Phase::Open,
-            // The first edges come with the registration.
             readable: true,
             writable: true,
+            watches_output: false,
             end_seen: false,
             input: Vec::new(),
             parsed: 0,
@@ -103,6 +108,25 @@ impl Client {
         }
     }
 
+    /// Whether the event loop watches for the wrong things.
+    ///
+    /// Output is watched only while the socket is full: else the client would wake the event loop
+    /// each time it reads a reply.
+    pub(super) fn is_watched_wrongly(&self) -> bool {
+        self.watches_output == self.writable && !self.is_over()
+    }
+
+    /// What the event loop is to watch from now on.
+    pub(super) fn interest(&mut self) -> EventSet {
+        self.watches_output = !self.writable;
+        let input = EventSet::IN | EventSet::READ_HANG_UP | EventSet::EDGE_TRIGGERED;
+        if self.watches_output {
+            input | EventSet::OUT
+        } else {
+            input
+        }
+    }
+
     /// Executes the request that waits. The reply is kept until [`Client::finish`].
     pub(super) fn execute<C>(&mut self, registry: &Registry<C>, context: &mut C) {
         self.reply = self.session.execute(registry, context);
@@ -126,14 +150,15 @@ impl Client {
         };
     }
 
-    /// Writes what it can, reads what it may. Returns whether there is more to do at once.
+    /// Writes what it can, reads what it may. Returns whether the event loop is to run again at
+    /// once: to go on reading, or to let go of a client that is over.
     pub(super) fn pump(&mut self, hub: &Hub, limits: &ServerLimits) -> bool {
         self.flush(hub);
         let more = self.take_input(hub, limits);
         if self.phase == Phase::InputEnded && self.is_done(hub) {
             self.give_up();
         }
-        more && !self.is_over()
+        more || self.is_over()
     }
 
     fn is_done(&self, hub: &Hub) -> bool {
@@ -158,22 +183,19 @@ impl Client {
                     return;
                 }
             }
-            match self
-                .stream
-                .write(self.output.get(self.written..).unwrap_or_default())
-            {
+            // A client that has gone is an error to us, not a signal to the process.
+            let unsent = self.output.get(self.written..).unwrap_or_default();
+            match send(&self.stream, unsent, SendFlags::NOSIGNAL) {
                 Ok(count) => self.written = self.written.saturating_add(count),
-                Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock => self.writable = false,
-                    ErrorKind::Interrupted => {}
-                    _ => self.give_up(),
-                },
+                Err(Errno::AGAIN) => self.writable = false,
+                Err(Errno::INTR) => {}
+                Err(_) => self.give_up(),
             }
         }
     }
 
     /// Reads and parses up to the next request. Takes nothing while a request waits, or while the
-    /// client has not read its replies.
+    /// client has not read its replies. Returns whether it stopped only for the others' sake.
     fn take_input(&mut self, hub: &Hub, limits: &ServerLimits) -> bool {
         let mut budget = READ_BUDGET;
         while !self.is_over() && !self.session.is_pending() && self.reply.is_none() {
@@ -197,8 +219,7 @@ impl Client {
             }
             budget = budget.saturating_sub(self.read());
         }
-        // A request waits: it is executed in the VMM's turn that follows.
-        self.session.is_pending() && !self.is_over()
+        false
     }
 
     /// Reads once. Returns how much of the budget that cost.

@@ -14,7 +14,9 @@
 //! as with QEMU: `SHUTDOWN` comes before `quit`'s reply.
 
 mod client;
+mod closing;
 mod limits;
+mod reactor;
 mod socket;
 
 pub use limits::{ClientStats, ServerLimits};
@@ -25,22 +27,16 @@ use crate::events::{ClientId, EventSender, Hub};
 use crate::registry::Registry;
 use crate::session::Session;
 use client::Client;
-use event_manager::{EventOps, Events, MutEventSubscriber};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use vmm_sys_util::timerfd::TimerFd;
 
-/// What the event loop reports back with an event, so that a descriptor's owner is known.
-const WAKE: u32 = 0;
-const TIMER: u32 = 1;
-const FIRST_LISTENER: u32 = 2;
+/// Below are the numbers of listeners and of what else the event loop watches.
 const FIRST_CLIENT: ClientId = 1 << 16;
 
 #[derive(Debug)]
@@ -115,8 +111,7 @@ impl<C> Server<C> {
 
     /// Accepts clients on `socket` too.
     pub fn listen(&mut self, socket: MonitorSocket) {
-        let token = u32::try_from(self.listeners.len()).unwrap_or(u32::MAX);
-        let token = token.saturating_add(FIRST_LISTENER).min(FIRST_CLIENT - 1);
+        let token = reactor::listener_token(self.listeners.len());
         self.listeners.push(Listener {
             socket,
             token,
@@ -216,88 +211,21 @@ impl<C> Server<C> {
         }
         self.hub.end_turn();
         self.set_timer();
-        self.pump_all();
-    }
-
-    /// Ends the service: no new clients, requests that wait are dropped, and what is queued (the
-    /// last events, `quit`'s reply) is written for at most `patience`. Then every client sees the
-    /// end of the stream.
-    ///
-    /// Returns how many clients did not read all that was meant for them. The sockets' files are
-    /// removed; the clients' descriptors are closed when the server is dropped.
-    pub fn close(&mut self, patience: Duration) -> usize {
-        let deadline = Instant::now().checked_add(patience);
-        self.closed = true;
-        for client in self.clients.values_mut() {
-            client.finish(&self.hub);
-            client.drop_requests();
-        }
-        self.hub.end_turn();
-        let mut unread: usize = 0;
-        while let Some(left) = deadline.map(|d| d.saturating_duration_since(Instant::now())) {
-            self.clients
-                .values_mut()
-                .for_each(|client| client.flush(&self.hub));
-            unread = self
-                .clients
-                .values()
-                .filter(|client| self.owes(client))
-                .count();
-            if unread == 0 || left.is_zero() {
-                break;
-            }
-            if self.wait_for_writers(left).is_err() {
-                break;
-            }
-        }
-        self.clients
-            .values_mut()
-            .filter(|c| !c.is_over())
-            .for_each(Client::give_up);
-        self.listeners
-            .iter()
-            .for_each(|listener| listener.socket.unlink());
-        unread
-    }
-
-    fn owes(&self, client: &Client) -> bool {
-        !client.is_over() && !client.is_flushed(&self.hub)
-    }
-
-    /// Waits until a client that is owed something can take it.
-    fn wait_for_writers(&mut self, left: Duration) -> io::Result<()> {
-        let epoll = Epoll::new()?;
-        for (id, client) in self.clients.iter().filter(|(_, client)| self.owes(client)) {
-            let interest = EpollEvent::new(EventSet::OUT, u64::from(*id));
-            epoll.ctl(ControlOperation::Add, client.stream().as_raw_fd(), interest)?;
-        }
-        let millis = i32::try_from(left.as_millis()).unwrap_or(i32::MAX).max(1);
-        let mut ready = [EpollEvent::default(); 16];
-        let count = match epoll.wait(millis, &mut ready) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
-            other => other?,
-        };
-        for event in ready.iter().take(count) {
-            let id = ClientId::try_from(event.data()).unwrap_or_default();
-            if let Some(client) = self.clients.get_mut(&id) {
-                let gone = event
-                    .event_set()
-                    .intersects(EventSet::HANG_UP | EventSet::ERROR);
-                client.edges(false, true, false, gone);
-            }
-        }
-        Ok(())
-    }
-
-    fn pump_all(&mut self) {
-        let mut more = false;
-        for client in self.clients.values_mut() {
-            more |= client.pump(&self.hub, &self.limits) || client.is_over();
-        }
-        // `process` lets go of the clients that are over.
-        if more {
+        let more = self.pump_all();
+        // Requests that were complete already have their turn in the next round.
+        let waits = |client: &Client| client.is_pending() || client.is_watched_wrongly();
+        if more || self.clients.values().any(waits) {
             self.hub.wake();
         }
+    }
+
+    /// Moves every client's bytes, and returns whether the event loop is to run again at once.
+    fn pump_all(&mut self) -> bool {
+        let mut more = false;
+        for client in self.clients.values_mut() {
+            more |= client.pump(&self.hub, &self.limits);
+        }
+        more
     }
 
     fn set_timer(&mut self) {
@@ -335,165 +263,6 @@ impl<C> Server<C> {
         self.hub.add_client(id, self.limits.event_bytes, greeting);
         self.clients.insert(id, Client::new(id, stream, session));
         self.arrived.push(id);
-    }
-
-    /// Accepts who knocks, as long as there is room.
-    fn accept(&mut self) {
-        for index in 0..self.listeners.len() {
-            while !self.closed {
-                let full = self.clients.len() >= self.limits.clients;
-                let Some(listener) = self.listeners.get_mut(index).filter(|l| l.knocked) else {
-                    break;
-                };
-                if full {
-                    // Whoever waits stays in the backlog, unless somebody holds a place idly.
-                    listener.knocked = listener.socket.has_knock();
-                    if listener.knocked {
-                        self.evict();
-                    }
-                    break;
-                }
-                match listener.socket.listener().accept() {
-                    Ok((stream, _)) => {
-                        if stream.set_nonblocking(true).is_ok() {
-                            self.admit(stream);
-                        }
-                    }
-                    Err(error) => match error.kind() {
-                        io::ErrorKind::WouldBlock => listener.knocked = false,
-                        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
-                        // Out of descriptors, most likely: tried again when a client has left.
-                        _ => break,
-                    },
-                }
-            }
-        }
-    }
-
-    /// When the client that has gone without negotiation for longest has had its time, if another
-    /// one waits for its place.
-    fn next_eviction(&self) -> Option<Instant> {
-        if !self.listeners.iter().any(|listener| listener.knocked) {
-            return None;
-        }
-        let idle = self
-            .clients
-            .values()
-            .filter(|c| !c.is_negotiated() && !c.is_over());
-        idle.map(|c| c.since)
-            .min()?
-            .checked_add(self.limits.handshake)
-    }
-
-    /// Ends that client's connection, if its time is over.
-    fn evict(&mut self) {
-        let now = Instant::now();
-        if self.next_eviction().is_some_and(|end| end <= now) {
-            let idle = self
-                .clients
-                .values_mut()
-                .filter(|c| !c.is_negotiated() && !c.is_over());
-            if let Some(client) = idle.min_by_key(|c| c.since) {
-                client.give_up();
-            }
-        }
-    }
-
-    /// Lets go of the clients that are over: first the event loop, then the descriptor.
-    fn sweep(&mut self, ops: &mut EventOps) {
-        let over: Vec<_> = self
-            .clients
-            .iter()
-            .filter(|(_, c)| c.is_over())
-            .map(|(&id, _)| id)
-            .collect();
-        for id in over {
-            if let Some(client) = self.clients.remove(&id) {
-                self.hub.remove_client(id);
-                // One that never came to be registered cannot be removed: nothing to do then.
-                ops.remove(Events::empty(client.stream())).ok();
-            }
-        }
-    }
-
-    /// Makes the event loop watch new listeners and clients.
-    fn register(&mut self, ops: &mut EventOps) {
-        let mut refused = None;
-        for listener in self
-            .listeners
-            .iter_mut()
-            .filter(|listener| !listener.registered)
-        {
-            let interest = EventSet::IN | EventSet::EDGE_TRIGGERED;
-            let socket = listener.socket.listener();
-            match ops.add(Events::with_data(socket, listener.token, interest)) {
-                Ok(()) => listener.registered = true,
-                Err(error) => refused = Some(("watching a listening socket", error)),
-            }
-        }
-        for id in std::mem::take(&mut self.arrived) {
-            let Some(client) = self.clients.get_mut(&id) else {
-                continue;
-            };
-            let interest =
-                EventSet::IN | EventSet::OUT | EventSet::READ_HANG_UP | EventSet::EDGE_TRIGGERED;
-            if let Err(error) = ops.add(Events::with_data(client.stream(), id, interest)) {
-                client.give_up();
-                refused = Some(("watching a client", error));
-            }
-        }
-        if let Some((what, error)) = refused {
-            self.fail(what, io::Error::other(error.to_string()));
-        }
-    }
-
-    fn serve(&mut self, token: u32, set: EventSet) {
-        match token {
-            WAKE => self.hub.awake(),
-            TIMER => {
-                // Readable, so this does not block; how often it has expired does not matter.
-                self.timer.wait().ok();
-                self.timer_set_for = None;
-            }
-            _ => {
-                if let Some(client) = self.clients.get_mut(&token) {
-                    let ended = set.intersects(EventSet::READ_HANG_UP);
-                    client.edges(
-                        set.intersects(EventSet::IN) || ended,
-                        set.intersects(EventSet::OUT),
-                        ended,
-                        set.intersects(EventSet::HANG_UP | EventSet::ERROR),
-                    );
-                } else if let Some(l) = self.listeners.iter_mut().find(|l| l.token == token) {
-                    l.knocked = true;
-                }
-            }
-        }
-    }
-}
-
-impl<C> MutEventSubscriber for Server<C> {
-    fn init(&mut self, ops: &mut EventOps) {
-        let wake = Events::with_data(self.hub.wake_fd(), WAKE, EventSet::IN);
-        let timer = Events::with_data(&self.timer, TIMER, EventSet::IN);
-        for (what, events) in [
-            ("watching the eventfd", wake),
-            ("watching the timerfd", timer),
-        ] {
-            if let Err(error) = ops.add(events) {
-                self.fail(what, io::Error::other(error.to_string()));
-            }
-        }
-        self.register(ops);
-    }
-
-    fn process(&mut self, events: Events, ops: &mut EventOps) {
-        self.serve(events.data(), events.event_set());
-        self.sweep(ops);
-        self.accept();
-        self.register(ops);
-        self.set_timer();
-        self.pump_all();
     }
 }
 

@@ -1,10 +1,6 @@
 //! A server on a thread of its own with a VMM of a few commands, and a client that does nothing
 //! but what it is told.
 
-#![expect(
-    clippy::allow_attributes,
-    reason = "each test file uses a part of this one"
-)]
 #![allow(dead_code, reason = "each test file uses a part of this one")]
 
 use event_manager::{EventManager, MutEventSubscriber, SubscriberOps};
