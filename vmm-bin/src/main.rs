@@ -9,7 +9,7 @@
 //!             ├─ signals   what the host asks for      ──▶ lifecycle's latches
 //!             ├─ qmp       what the monitor asks for   ──▶ lifecycle
 //!             ├─ events    what happens ──▶ monitor's clients and log
-//!             ├─ serial, terminal, pidfile
+//!             ├─ lines     serial, terminal; pidfile
 //!             └─ main_loop where all of it meets
 //! ```
 //!
@@ -21,6 +21,7 @@ mod doorbell;
 mod error;
 mod events;
 mod guest;
+mod lines;
 mod machine;
 mod main_loop;
 mod pidfile;

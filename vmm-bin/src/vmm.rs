@@ -13,15 +13,14 @@
 //! terminal, no thread.
 
 use std::cell::RefCell;
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use devices::Output;
 use lifecycle::{
-    ExitStatus, Lifecycle, Requests, ShutdownCause, Started, Startup, StartupPhase, Teardown,
-    TeardownFailure, TeardownPhase,
+    ExitStatus, Lifecycle, Requests, Started, Startup, StartupPhase, Teardown, TeardownFailure,
+    TeardownPhase,
 };
 use log::{info, trace, warn};
 use monitor::MonitorSocket;
@@ -32,17 +31,14 @@ use crate::cli::{Config, Guest, SerialTarget};
 use crate::doorbell::Doorbell;
 use crate::error::Error;
 use crate::events::Announcer;
+use crate::lines::{Lines, raw_mode};
 use crate::machine::{Vm, on_vcpu_event, press_power_button};
-use crate::main_loop::{MainLoop, Subscriber};
+use crate::main_loop::MainLoop;
 use crate::pidfile::PidFile;
 use crate::platform::{self, BootSource, FlatImage};
 use crate::power::Power;
 use crate::qmp::{Listening, Monitor};
-use crate::serial::{
-    Backend, FileBackend, KeyAction, LAST_WORDS, Line, NullBackend, Receiver, SocketBackend,
-    StdioBackend,
-};
-use crate::terminal::{Interrupt, RawMode};
+use crate::serial::{Backend, LAST_WORDS, Line};
 use crate::{guest, signals};
 
 /// How long each phase of the tear-down may take.
@@ -184,17 +180,17 @@ fn run_visible(
 
     // From here on the terminal belongs to the guest.
     let terminal = raw_mode(config).map_err(Error::Terminal)?;
-    let mut ends = Ends::new(MainLoop::new(Arc::clone(bell))?);
-    ends.connect_serial(
+    let mut lines = Lines::new(MainLoop::new(Arc::clone(bell))?);
+    lines.connect_serial(
         config,
-        visible,
+        visible.borrow().serial.as_ref(),
         &line,
         &machine,
         requests,
         terminal.is_some(),
     )?;
     if let (Some(path), Some(line)) = (&config.debugcon, &debug_line) {
-        ends.connect_file("--debugcon", path, line)?;
+        lines.connect_file("--debugcon", path, line)?;
     }
     let identity = Identity {
         name: config.name.clone(),
@@ -204,15 +200,20 @@ fn run_visible(
     let mut monitor =
         qmp.map(|qmp| qmp.command(Rc::clone(&lifecycle), Rc::clone(&machine), identity));
     if let Some(monitor) = &monitor {
-        ends.main_loop.add(monitor.subscriber());
+        lines.main_loop.add(monitor.subscriber());
     }
     if config.autostart {
         lifecycle.start().map_err(Error::Start)?;
     }
-    let ended = ends.main_loop.run(&lifecycle, &machine, monitor.as_mut());
+    let ended = lines.main_loop.run(&lifecycle, &machine, monitor.as_mut());
 
     signals::tearing_down();
-    tear_down(&lifecycle, &machine, monitor.as_ref(), ends.backends);
+    tear_down(
+        &lifecycle,
+        &machine,
+        monitor.as_ref(),
+        lines.into_backends(),
+    );
     drop(terminal);
     let status = ended?;
     info!("the VM has ended: {status}");
@@ -265,103 +266,6 @@ fn boot_source(guest: &Guest) -> BootSource {
             command_line: append.clone(),
         },
         Guest::Firmware(path) => BootSource::Firmware(path.clone()),
-    }
-}
-
-/// Makes the terminal raw, if the guest's serial line is on one.
-fn raw_mode(config: &Config) -> std::io::Result<Option<RawMode>> {
-    if config.serial != SerialTarget::Stdio {
-        return Ok(None);
-    }
-    RawMode::enter(match config.guest {
-        Guest::Embedded => Interrupt::Host,
-        _ => Interrupt::Guest,
-    })
-}
-
-/// The UART's input.
-struct Uart(Rc<platform::Machine>);
-
-impl Receiver for Uart {
-    fn room(&self) -> usize {
-        self.0.serial().input_room()
-    }
-
-    fn receive(&self, bytes: &[u8]) -> usize {
-        self.0.serial().input(bytes)
-    }
-}
-
-/// The far ends of the guest's lines, and the loop that serves them.
-struct Ends {
-    main_loop: MainLoop,
-    backends: Vec<Rc<RefCell<dyn Backend>>>,
-}
-
-impl Ends {
-    fn new(main_loop: MainLoop) -> Self {
-        Self {
-            main_loop,
-            backends: Vec::new(),
-        }
-    }
-
-    fn connect(&mut self, backend: impl Backend + 'static) {
-        let backend: Rc<RefCell<_>> = Rc::new(RefCell::new(backend));
-        let subscriber: Subscriber = backend.clone();
-        self.main_loop.add(subscriber);
-        self.backends.push(backend);
-    }
-
-    fn connect_file(
-        &mut self,
-        option: &'static str,
-        path: &Path,
-        line: &Line,
-    ) -> Result<(), Error> {
-        let opened = FileBackend::open(path, line);
-        let path = path.to_owned();
-        self.connect(opened.map_err(|source| Error::OutputFile {
-            option,
-            path,
-            source,
-        })?);
-        Ok(())
-    }
-
-    fn connect_serial(
-        &mut self,
-        config: &Config,
-        visible: &RefCell<Visible>,
-        line: &Line,
-        machine: &Rc<platform::Machine>,
-        requests: &Arc<Requests>,
-        on_terminal: bool,
-    ) -> Result<(), Error> {
-        let uart = || Rc::new(Uart(Rc::clone(machine)));
-        match &config.serial {
-            SerialTarget::Stdio => {
-                let requests = Arc::clone(requests);
-                let quit: KeyAction = Box::new(move || {
-                    requests.post_poweroff(ShutdownCause::HostUi);
-                });
-                self.connect(StdioBackend::new(line, uart(), on_terminal.then_some(quit)));
-            }
-            SerialTarget::Unix(_) => {
-                let failed = |source| Error::Listener {
-                    option: "--serial",
-                    source,
-                };
-                let visible = visible.borrow();
-                if let Some(socket) = &visible.serial {
-                    let listener = socket.listener().try_clone().map_err(failed)?;
-                    self.connect(SocketBackend::new(listener, line, uart()).map_err(failed)?);
-                }
-            }
-            SerialTarget::File(path) => self.connect_file("--serial", path, line)?,
-            SerialTarget::Null => self.connect(NullBackend::new(line)),
-        }
-        Ok(())
     }
 }
 

@@ -12,6 +12,8 @@
     reason = "a test fails by panicking, and each test file needs other parts of this one"
 )]
 
+mod qmp;
+
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
@@ -22,7 +24,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+pub(crate) use qmp::Qmp;
 
 /// No single step of a test takes longer, on a machine that is busy with other things.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -316,103 +318,5 @@ impl Drop for Vm {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
-    }
-}
-
-/// A client of the monitor.
-pub(crate) struct Qmp {
-    stream: UnixStream,
-    buffer: Vec<u8>,
-    events: Vec<Value>,
-}
-
-impl Qmp {
-    pub(crate) fn connect(path: &Path) -> Self {
-        let stream = UnixStream::connect(path).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        let mut qmp = Self {
-            stream,
-            buffer: Vec::new(),
-            events: Vec::new(),
-        };
-        assert!(qmp.message().expect("a greeting").get("QMP").is_some());
-        qmp.execute("qmp_capabilities");
-        qmp
-    }
-
-    /// The next message; `None` at the end.
-    fn message(&mut self) -> Option<Value> {
-        loop {
-            if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
-                let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                return Some(serde_json::from_slice(&line).unwrap());
-            }
-            let mut buf = [0; 4096];
-            match self.stream.read(&mut buf) {
-                Ok(0) => return None,
-                Ok(count) => self.buffer.extend_from_slice(&buf[..count]),
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!("no message in time: {error}"),
-            }
-        }
-    }
-
-    /// Sends a command; returns the whole reply.
-    pub(crate) fn reply(&mut self, command: &str, arguments: Value) -> Value {
-        let request = json!({"execute": command, "arguments": arguments});
-        self.stream
-            .write_all(request.to_string().as_bytes())
-            .unwrap();
-        loop {
-            let message = self.message().expect("a reply");
-            if message.get("event").is_none() {
-                return message;
-            }
-            self.events.push(message);
-        }
-    }
-
-    /// Sends a command that must succeed.
-    pub(crate) fn execute(&mut self, command: &str) -> Value {
-        let reply = self.reply(command, json!({}));
-        reply
-            .get("return")
-            .unwrap_or_else(|| panic!("{command}: {reply}"))
-            .clone()
-    }
-
-    /// Waits for an event of this name and returns its data. Events before it are forgotten.
-    pub(crate) fn event(&mut self, name: &str) -> Value {
-        loop {
-            let event = if self.events.is_empty() {
-                self.message()
-                    .unwrap_or_else(|| panic!("the end, and no {name}"))
-            } else {
-                self.events.remove(0)
-            };
-            if event["event"] == name {
-                return event["data"].clone();
-            }
-        }
-    }
-
-    /// The names of all events until the end of the stream.
-    pub(crate) fn last_events(mut self) -> Vec<String> {
-        let mut names: Vec<_> = std::mem::take(&mut self.events);
-        while let Some(message) = self.message() {
-            names.push(message);
-        }
-        names
-            .iter()
-            .filter_map(|event| event["event"].as_str())
-            .map(str::to_owned)
-            .collect()
-    }
-
-    pub(crate) fn status(&mut self) -> String {
-        self.execute("query-status")["status"]
-            .as_str()
-            .unwrap()
-            .to_owned()
     }
 }

@@ -1,0 +1,276 @@
+//! What the command line becomes.
+
+use lifecycle::{PanicAction, RebootAction, ShutdownAction, WatchdogAction};
+
+use super::*;
+
+fn run(args: &[&str]) -> Config {
+    match parse(
+        std::iter::once("vmm-bin")
+            .chain(args.iter().copied())
+            .map(OsString::from),
+    ) {
+        Ok(Invocation::Run(config)) => *config,
+        other => panic!("{args:?}: {other:?}"),
+    }
+}
+
+fn refused(args: &[&str]) -> String {
+    match parse(
+        std::iter::once("vmm-bin")
+            .chain(args.iter().copied())
+            .map(OsString::from),
+    ) {
+        Err(error) => error.to_string(),
+        other => panic!("{args:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn no_arguments_run_the_embedded_guest_on_the_terminal() {
+    let config = run(&[]);
+    assert_eq!(config.guest, Guest::Embedded);
+    assert_eq!(config.serial, SerialTarget::Stdio);
+    assert_eq!((config.memory, config.cpus), (256 << 20, 1));
+    assert_eq!(config.actions, Actions::default());
+    assert!(config.autostart);
+}
+
+#[test]
+fn every_option_has_its_effect() {
+    let config = run(&[
+        "--kernel",
+        "k",
+        "--initrd",
+        "i",
+        "--append",
+        "-- console=ttyS0",
+        "--memory",
+        "1G",
+        "--cpus",
+        "2",
+        "--serial",
+        "unix:/tmp/s",
+        "--qmp",
+        "unix:/tmp/q",
+        "-S",
+        "--name",
+        "n",
+        "--uuid",
+        "01234567-89AB-cdef-0123-456789abcdef",
+        "--pidfile",
+        "p",
+        "--debugcon",
+        "file:d",
+    ]);
+    assert_eq!(
+        config.guest,
+        Guest::Kernel {
+            image: "k".into(),
+            initrd: Some("i".into()),
+            append: "-- console=ttyS0".into()
+        }
+    );
+    assert_eq!((config.memory, config.cpus), (1 << 30, 2));
+    assert_eq!(config.serial, SerialTarget::Unix("/tmp/s".into()));
+    assert_eq!(config.qmp, Some("/tmp/q".into()));
+    assert_eq!(config.name.as_deref(), Some("n"));
+    assert_eq!(
+        config.uuid.as_deref(),
+        Some("01234567-89ab-cdef-0123-456789abcdef")
+    );
+    assert_eq!(config.pidfile, Some("p".into()));
+    assert_eq!(config.debugcon, Some("d".into()));
+    assert!(!config.autostart);
+}
+
+#[test]
+fn later_actions_win_as_in_qemu() {
+    let actions = run(&["--no-reboot", "--action", "reboot=reset"]).actions;
+    assert_eq!(actions.reboot, RebootAction::Reset);
+    let actions = run(&["--action", "reboot=reset,shutdown=poweroff", "--no-reboot"]).actions;
+    assert_eq!(actions.reboot, RebootAction::Shutdown);
+    let actions = run(&["--no-shutdown", "--action=panic=none,watchdog=pause"]).actions;
+    assert_eq!(actions.shutdown, ShutdownAction::Pause);
+    assert_eq!(actions.panic, PanicAction::None);
+    assert_eq!(actions.watchdog, WatchdogAction::Pause);
+    let actions = run(&[
+        "--action",
+        "shutdown=pause",
+        "--action",
+        "shutdown=poweroff",
+    ])
+    .actions;
+    assert_eq!(actions.shutdown, ShutdownAction::Poweroff);
+}
+
+#[test]
+fn one_dash_is_as_good_as_two() {
+    let config = run(&[
+        "-no-reboot",
+        "-kernel",
+        "k",
+        "-append",
+        "-name",
+        "-memory=64",
+    ]);
+    assert_eq!(config.actions.reboot, RebootAction::Shutdown);
+    assert_eq!(config.memory, 64 << 20);
+    let Guest::Kernel { append, .. } = config.guest else {
+        panic!()
+    };
+    assert_eq!(append, "-name", "the value of an option is left alone");
+}
+
+#[test]
+fn the_last_of_an_option_given_twice_counts() {
+    assert_eq!(
+        run(&["--memory", "64", "--memory", "128"]).memory,
+        128 << 20
+    );
+}
+
+#[test]
+fn bad_values_are_named_with_what_would_do() {
+    for (args, parts) in [
+        (&["--memory", "12Q"][..], &["--memory 12Q", "K, M or G"][..]),
+        (&["--memory", "0"], &["--memory 0", "512M"]),
+        (&["--memory", ""], &["--memory", "512M"]),
+        (
+            &["--memory", "99999999999999999999G"],
+            &["--memory 999", "512M"],
+        ),
+        (&["--memory", "17179869184G"], &["--memory 17179869184G"]),
+        (&["--cpus", "0"], &["--cpus 0", "1 to 254"]),
+        (&["--cpus", "two"], &["--cpus two", "1 to 254"]),
+        (&["--cpus", "-1"], &["--cpus -1", "1 to 254"]),
+        (
+            &["--serial", "pty"],
+            &["--serial pty", "stdio, unix:PATH, file:PATH or none"],
+        ),
+        (&["--serial", "unix:"], &["--serial unix:", "unix:PATH"]),
+        (&["--qmp", "tcp:1:2"], &["--qmp tcp:1:2", "unix:PATH"]),
+        (
+            &["--qmp", "unix:/tmp/q,server=on,wait=off"],
+            &["--qmp", "path alone"],
+        ),
+        (&["--debugcon", "stdio"], &["--debugcon stdio", "file:PATH"]),
+        (&["--exit-codes", "9"], &["--exit-codes 9", "qemu or cause"]),
+        (&["--uuid", "1-2"], &["--uuid 1-2", "xxxxxxxx-xxxx"]),
+        (
+            &["--action", "shutdown=bogus"],
+            &[
+                "-action shutdown=bogus: Parameter 'shutdown' does not accept value 'bogus'",
+                "poweroff or pause",
+            ],
+        ),
+        (
+            &["--action", "foo=1"],
+            &["-action foo=1: Invalid parameter 'foo'", "reboot, "],
+        ),
+        (
+            &["--action", "reboot"],
+            &["--action reboot", "reboot=VALUE"],
+        ),
+        (&["--kernel"], &["--kernel", "FILE"]),
+        (&["--bogus"], &["--bogus", "--help"]),
+        (&["-x"], &["-x", "--help"]),
+        (&["disk.img"], &["disk.img", "--kernel"]),
+        (
+            &["--no-reboot=1"],
+            &["--no-reboot", "takes no value", "leave it out"],
+        ),
+        (
+            &["--kernel", "k", "--firmware", "f"],
+            &["--kernel", "--firmware", "exclude"],
+        ),
+        (&["--initrd", "i"], &["--initrd", "add --kernel"]),
+        (&["--append", "x"], &["--append", "add --kernel"]),
+        (
+            &["--firmware", "f", "--append", "x"],
+            &["--append", "add --kernel"],
+        ),
+        (
+            &["--serial", "unix:/a", "--qmp", "unix:/a"],
+            &["--serial and --qmp"],
+        ),
+    ] {
+        let text = refused(args);
+        for part in parts {
+            assert!(text.contains(part), "{args:?}: {text:?} lacks {part:?}");
+        }
+        assert!(
+            !text.contains('\n'),
+            "{args:?}: more than one line: {text:?}"
+        );
+    }
+}
+
+#[test]
+fn a_socket_path_that_no_socket_can_have_is_refused() {
+    let path = format!("unix:/{}", "x".repeat(107));
+    assert!(refused(&["--qmp", &path]).contains("at most 107"));
+}
+
+#[test]
+fn bytes_that_are_no_text_are_refused_without_panic() {
+    use std::os::unix::ffi::OsStringExt;
+    let odd = OsString::from_vec(vec![b'-', b'-', 0xff]);
+    assert!(parse([OsString::from("vmm-bin"), odd.clone()]).is_err());
+    assert!(parse(["vmm-bin".into(), "--memory".into(), odd]).is_err());
+}
+
+#[test]
+fn help_and_version_are_shown() {
+    for (arg, part) in [
+        ("--help", "EXIT CODES"),
+        ("-h", "Ctrl-A x"),
+        ("--version", "vmm-bin"),
+    ] {
+        match parse(["vmm-bin".into(), arg.into()]) {
+            Ok(Invocation::Show(text)) => assert!(text.contains(part), "{arg}: {text}"),
+            other => panic!("{arg}: {other:?}"),
+        }
+    }
+}
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn any_words_are_understood_or_refused_in_one_line(
+        words in proptest::collection::vec(word(), 0..6),
+    ) {
+        let args = std::iter::once("vmm-bin").chain(words.iter().map(String::as_str));
+        if let Err(error) = parse(args.map(OsString::from)) {
+            let text = error.to_string();
+            proptest::prop_assert_eq!(text.lines().count(), 1, "{:?}: {:?}", words, text);
+        }
+    }
+}
+
+/// An option, a value that some option takes, or anything at all.
+fn word() -> impl proptest::strategy::Strategy<Value = String> {
+    use proptest::prelude::*;
+    let command = Options::command();
+    let longs = command
+        .get_arguments()
+        .filter_map(|option| option.get_long());
+    let longs: Vec<_> = longs.map(|name| format!("--{name}")).collect();
+    let values = [
+        "unix:/x",
+        "file:",
+        "none",
+        "1",
+        "1G",
+        "reboot=reset",
+        "panic=",
+        "-S",
+        "=",
+    ];
+    prop_oneof![
+        prop::sample::select(longs),
+        prop::sample::select(values.to_vec()).prop_map(str::to_owned),
+        ".{0,12}",
+        "--?[a-z-]{1,12}(=.{0,8})?",
+    ]
+}
