@@ -238,6 +238,14 @@ fn the_periodic_interrupt_keeps_its_rate() {
         rig.rtc.tick();
         assert_eq!(rig.irq.edges(), 100);
     }
+    // Not a nanosecond early: at 2 Hz, half a second.
+    let rig = Rig::new();
+    rig.set(0x0a, 0x2f);
+    rig.set(0x0b, HOURS_24 | PIE);
+    rig.clock.advance(SECOND / 2 - 1);
+    assert_eq!((rig.get(0x0c), rig.irq.level()), (0, false));
+    rig.clock.advance(1);
+    assert_eq!(rig.get(0x0c), 0xc0);
     let rig = Rig::new();
     rig.set(0x0a, 0x20);
     rig.set(0x0b, HOURS_24 | PIE);
