@@ -10,13 +10,16 @@
 
 mod support;
 
+use event_manager::{EventManager, SubscriberOps};
 use monitor::protocol::{Limits, Parser, write_value};
-use monitor::{Error, MonitorSocket, ServerLimits};
+use monitor::{Error, MonitorSocket, Registry, Server, ServerLimits, Version};
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use support::{Client, PATIENCE, Running, Scratch};
@@ -441,4 +444,75 @@ fn a_write_to_a_client_that_is_gone_ends_the_process() {
         drop(victim);
     }
     witness.call("{'execute':'query-status'}");
+}
+
+// Cloud Hypervisor issue 816 and its kin: the end of a VMM waits for somebody who never moves.
+#[test]
+fn the_end_waits_for_a_deaf_client_without_bound() {
+    let mut registry: Registry<()> = Registry::new(Version::new(1, 0, 0, ""));
+    registry.event("RESET");
+    let mut server = Server::new(registry).expect("a server");
+    let (mut deaf, one) = UnixStream::pair().expect("a pair");
+    let (mut attentive, other) = UnixStream::pair().expect("a pair");
+    server.add_client(one).expect("a client");
+    server.add_client(other).expect("a client");
+    let mut events: EventManager<Rc<RefCell<Server<()>>>> = EventManager::new().expect("a loop");
+    let server = Rc::new(RefCell::new(server));
+    let id = events.add_subscriber(server.clone());
+    for client in [&mut deaf, &mut attentive] {
+        client
+            .write_all(b"{'execute':'qmp_capabilities'}")
+            .expect("it is read");
+    }
+    while server
+        .borrow()
+        .clients()
+        .iter()
+        .any(|client| !client.negotiated)
+    {
+        events.run_with_timeout(1000).expect("the loop runs");
+        server.borrow_mut().dispatch(&mut ());
+        server.borrow_mut().finish_turn();
+    }
+    // Reads on, and sees the last event and the end.
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        attentive.read_to_string(&mut text).expect("a clean end");
+        text
+    });
+    let sender = server.borrow().emitter();
+    for _ in 0..3000 {
+        sender.emit_bare("RESET").expect("a registered event");
+    }
+    assert_eq!(
+        server.borrow_mut().close(Duration::from_millis(300)),
+        1,
+        "only one is deaf"
+    );
+    let text = reader.join().expect("the reader");
+    assert_eq!(text.matches("\"RESET\"").count(), 3000 - lost(&text));
+    assert!(text.ends_with("\r\n"));
+    events.remove_subscriber(id).expect("it is a subscriber");
+}
+
+/// How many events the reports in `text` count.
+fn lost(text: &str) -> usize {
+    let reports = text.lines().filter(|line| line.contains("EVENTS_LOST"));
+    reports
+        .map(|line| {
+            let report: Value = serde_json::from_str(line).expect("JSON");
+            report["data"]["count"].as_u64().expect("a count")
+        })
+        .sum::<u64>()
+        .try_into()
+        .expect("a small number")
+}
+
+// A server that only one thread may own forces its VMM's design.
+#[test]
+fn a_server_is_tied_to_the_thread_that_made_it() {
+    fn is_send<T: Send>() {}
+    fn is_shared<T: Send + Sync + Clone>() {}
+    is_send::<Server<Rc<()>>>();
+    is_shared::<monitor::EventSender>();
 }

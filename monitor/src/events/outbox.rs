@@ -62,8 +62,12 @@ impl Outbox {
 
     /// Queues a reply. Replies are never dropped: whoever calls stops taking requests instead.
     pub(super) fn push_reply(&mut self, line: Vec<u8>) {
-        // A reply must not seem to come after events that the client never saw.
-        self.report_lost();
+        // A reply must not seem to come after events that the client never saw. The report counts
+        // as part of the reply: what limits replies limits these reports too.
+        if let Some(report) = self.lost_report() {
+            self.reply_bytes = self.reply_bytes.saturating_add(report.len());
+            self.lines.push_back(Line::Reply(report));
+        }
         self.reply_bytes = self.reply_bytes.saturating_add(line.len());
         self.lines.push_back(Line::Reply(line));
     }
@@ -106,21 +110,27 @@ impl Outbox {
 
     /// Waits for half of the room, so that a client at the brink is not told after each event.
     fn report_lost_if_there_is_room(&mut self) {
-        if self.event_bytes <= self.event_limit / 2 {
-            self.report_lost();
+        if self.event_bytes <= self.event_limit / 2
+            && let Some(report) = self.lost_report()
+        {
+            self.event_bytes = self.event_bytes.saturating_add(report.len());
+            self.lines.push_back(Line::Event(report.into()));
         }
     }
 
-    fn report_lost(&mut self) {
+    /// Takes the account of what was lost, as the event that tells of it.
+    fn lost_report(&mut self) -> Option<Vec<u8>> {
         if self.lost.count == 0 {
-            return;
+            return None;
         }
         let Lost { count, by_name } = std::mem::take(&mut self.lost);
         let by_name: BTreeMap<&str, u64> = by_name.iter().map(|(n, c)| (&**n, *c)).collect();
         let data = json!({"count": count, "events": by_name});
-        let line = event_line(super::EVENTS_LOST, Some(&data), SystemTime::now());
-        self.event_bytes = self.event_bytes.saturating_add(line.len());
-        self.lines.push_back(Line::Event(line.into()));
+        Some(event_line(
+            super::EVENTS_LOST,
+            Some(&data),
+            SystemTime::now(),
+        ))
     }
 }
 
@@ -154,6 +164,18 @@ mod tests {
             "{sent}"
         );
         assert_eq!(lines[3], "reply");
+    }
+
+    #[test]
+    fn reports_before_replies_count_against_the_bound_on_replies() {
+        let mut outbox = Outbox::new(0);
+        let (name, line): (Arc<str>, Arc<[u8]>) = ("RESET".into(), Arc::from(*b"event\n"));
+        outbox.push_event(&name, &line);
+        outbox.push_reply(b"reply\n".to_vec());
+        assert_eq!(outbox.event_bytes(), 0);
+        let waiting = outbox.reply_bytes();
+        assert_eq!(waiting, taken(&mut outbox, usize::MAX).len());
+        assert!(waiting > 6 && outbox.reply_bytes() == 0);
     }
 
     #[test]

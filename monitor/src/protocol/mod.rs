@@ -34,7 +34,7 @@ pub(crate) use message::{error_reply, event_line, return_reply};
 
 /// Bounds on one message. Each error text that a bound leads to is QEMU's.
 ///
-/// The defaults hold a message to about 2 MiB of memory. QEMU's own bounds, [`Limits::QEMU`], let a
+/// The defaults hold a message to about 3 MiB of memory, whatever is in it. QEMU's own bounds, [`Limits::QEMU`], let a
 /// client make the server hold more than 100 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -15,30 +15,28 @@ impl<C> Server<C> {
     /// Returns how many clients did not read all that was meant for them. The sockets' files are
     /// removed; the clients' descriptors are closed when the server is dropped.
     pub fn close(&mut self, patience: Duration) -> usize {
-        let deadline = Instant::now().checked_add(patience);
+        let start = Instant::now();
         self.closed = true;
         for client in self.clients.values_mut() {
             client.finish(&self.hub);
             client.drop_requests();
         }
         self.hub.end_turn();
-        let mut unread: usize = 0;
-        while let Some(left) = deadline.map(|d| d.saturating_duration_since(Instant::now())) {
+        let unread = loop {
+            let left = patience.saturating_sub(start.elapsed());
             self.clients
                 .values_mut()
                 .for_each(|client| client.flush(&self.hub));
-            unread = self
+            let unread = self
                 .clients
                 .values()
                 .filter(|client| self.owes(client))
                 .count();
-            if unread == 0 || left.is_zero() {
-                break;
+            let done = unread == 0 || left.is_zero();
+            if done || self.wait_for_writers(left).is_err() {
+                break unread;
             }
-            if self.wait_for_writers(left).is_err() {
-                break;
-            }
-        }
+        };
         self.clients
             .values_mut()
             .filter(|c| !c.is_over())
