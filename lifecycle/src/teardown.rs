@@ -304,3 +304,55 @@ impl Ladder {
         Some(at.saturating_sub(elapsed))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ESCALATION: Escalation = Escalation {
+        powerdown: Duration::from_secs(30),
+        quit: Duration::from_secs(5),
+    };
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_guest_that_does_not_listen_is_quit_and_then_killed() {
+        let mut ladder = Ladder::new(ESCALATION, Rung::Powerdown, at(100));
+        assert_eq!(ladder.due(at(100)), Some(Rung::Powerdown));
+        assert_eq!(ladder.due(at(101)), None, "each rung is told once");
+        assert_eq!(ladder.next_in(at(101)), Some(at(29)));
+        assert_eq!(ladder.due(at(130)), Some(Rung::Quit));
+        assert_eq!(ladder.next_in(at(130)), Some(at(5)));
+        assert_eq!(ladder.due(at(134)), None);
+        assert_eq!(ladder.due(at(135)), Some(Rung::Kill));
+        assert_eq!(ladder.due(at(1_000)), None);
+        assert_eq!(ladder.next_in(at(135)), None);
+    }
+
+    #[test]
+    fn a_main_loop_that_was_away_skips_to_the_rung_that_is_due() {
+        let mut ladder = Ladder::new(ESCALATION, Rung::Powerdown, at(0));
+        assert_eq!(ladder.due(at(500)), Some(Rung::Kill));
+        // And a clock that goes backwards does no harm.
+        assert_eq!(ladder.due(at(0)), None);
+        assert_eq!(ladder.next_in(Duration::ZERO), Some(at(30)));
+    }
+
+    #[test]
+    fn who_asks_again_does_not_wait() {
+        let mut ladder = Ladder::new(ESCALATION, Rung::Quit, at(0));
+        assert_eq!(ladder.due(at(0)), Some(Rung::Quit));
+        ladder.press(at(1));
+        assert_eq!(ladder.due(at(1)), Some(Rung::Kill));
+
+        let mut ladder = Ladder::new(ESCALATION, Rung::Powerdown, at(0));
+        assert_eq!(ladder.due(at(0)), Some(Rung::Powerdown));
+        ladder.press(at(2));
+        assert_eq!(ladder.due(at(2)), Some(Rung::Quit));
+        assert_eq!(ladder.next_in(at(3)), Some(at(4)));
+        assert_eq!(ladder.due(at(7)), Some(Rung::Kill));
+    }
+}

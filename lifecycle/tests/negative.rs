@@ -296,6 +296,55 @@ fn a_post_from_elsewhere_does_not_change_the_state() {
     assert_eq!(vm.policy().actions(), Actions::default());
 }
 
+#[test]
+fn a_prepared_stop_is_not_seen_before_it_is_requested() {
+    let (vm, notes) = running(NOW);
+    let prepared = vm.requests().vmstop_prepare();
+    vm.dispatch();
+    assert_eq!(vm.requests().vmstop_pending(), None);
+    assert_eq!(vm.state(), RunState::Running);
+    prepared.request(RunState::IoError);
+    vm.dispatch();
+    assert_eq!(vm.state(), RunState::IoError);
+    drop(vm.requests().vmstop_prepare());
+    assert_eq!(
+        vm.requests().vmstop_pending(),
+        None,
+        "nothing was requested"
+    );
+    assert_eq!(notes.events(), ["STOP"]);
+}
+
+#[test]
+fn a_suspend_to_disk_is_an_event_and_a_shutdown() {
+    let (vm, notes) = running(NOW);
+    vm.suspend_to_disk();
+    assert!(matches!(vm.dispatch(), Turn::Exit(_)));
+    assert_eq!(notes.events(), ["SUSPEND_DISK", "SHUTDOWN"]);
+}
+
+#[test]
+fn a_held_vcpu_is_released_when_its_request_is_dropped() {
+    use lifecycle::Posted;
+    let (vm, notes) = running(NOW);
+    assert_eq!(
+        vm.requests().stop_from_vcpu(RunState::Running),
+        Posted::Hold
+    );
+    vm.dispatch();
+    assert!(notes.take().contains(&"resume".to_owned()));
+    // A sleep that a reset overtakes: the reset resumes.
+    assert_eq!(vm.requests().suspend(), Posted::Hold);
+    vm.requests().reset(ShutdownCause::HostQmpSystemReset);
+    vm.dispatch();
+    assert_eq!(notes.take().last().map(String::as_str), Some("resume"));
+    // A panic that the policy, changed meanwhile, lets go.
+    assert_eq!(vm.requests().guest_panicked(None), Posted::Hold);
+    vm.policy().set_panic(PanicAction::None);
+    vm.dispatch();
+    assert_eq!(notes.take(), ["GUEST_PANICKED", "resume"]);
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_decoding_panic_and_what_decodes_encodes_to_the_same(

@@ -567,3 +567,26 @@ fn a_panic_that_ends_the_process_ends_it_with_shutdown() {
     assert_eq!(notes.events(), ["GUEST_PANICKED", "SHUTDOWN", "STOP"]);
     assert_eq!(vm.state(), RunState::Shutdown);
 }
+
+/// QEMU before 9.0 (commits b4e9ddccd1a6, 58b105703e86): a snapshot or a migration wakes a guest
+/// that sleeps, and can corrupt its time.
+#[test]
+fn a_sleeping_guest_sleeps_on_over_a_snapshot_and_a_migration() {
+    for state in [
+        RunState::SaveVm,
+        RunState::RestoreVm,
+        RunState::FinishMigrate,
+    ] {
+        let (vm, notes) = suspended(NOW);
+        vm.stop(state).expect("is an edge");
+        assert!(vm.situation().was_suspended);
+        vm.start().expect("done, or failed");
+        assert_eq!(vm.state(), RunState::Suspended, "{state}");
+        let lines = notes.take();
+        assert!(!lines.contains(&"resume".to_owned()), "{state}: {lines:?}");
+        vm.request_wakeup(WakeupReason::Rtc).expect("it sleeps");
+        vm.dispatch();
+        assert_eq!(vm.state(), RunState::Running);
+        assert_eq!(notes.events(), ["WAKEUP"]);
+    }
+}

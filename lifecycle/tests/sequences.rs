@@ -29,12 +29,16 @@ proptest! {
     }
 }
 
-/// As many as a test has time for, longer than those that are shrunk.
+/// As many as a test has time for, longer than those that are shrunk. `LIFECYCLE_SCENARIOS` and
+/// `LIFECYCLE_SEED` ask for more of them, and others.
 #[test]
 fn and_so_it_does_over_long_scenarios() {
-    let mut word = 0x9e37_79b9_7f4a_7c15_u64;
+    let asked = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+    let rounds = asked("LIFECYCLE_SCENARIOS").unwrap_or(10_000);
+    let seed = asked("LIFECYCLE_SEED").unwrap_or_default();
+    let mut word = 0x9e37_79b9_7f4a_7c15_u64 ^ seed;
     let mut bytes = vec![0; 600];
-    for round in 0..10_000 {
+    for round in 0..rounds {
         for byte in &mut bytes {
             // Marsaglia's xorshift: the same scenarios in every run.
             word ^= word << 13;

@@ -254,7 +254,7 @@ impl World {
         match command {
             Command::Set(state) => self.told(lifecycle.set_state(*state)),
             Command::Start => self.told(lifecycle.start()),
-            Command::Cont => self.told(lifecycle.cont()),
+            Command::Cont => self.cont(lifecycle),
             Command::Stop(state) => self.told(lifecycle.stop(*state)),
             Command::StopFromVcpu(state) => {
                 requests.stop_from_vcpu(*state);
@@ -338,6 +338,15 @@ impl World {
     fn aborts(&self) -> bool {
         let compat = self.lifecycle.get().map(Lifecycle::compat);
         compat == Some(Compat::Qemu7_2)
+    }
+
+    /// `cont`, in a world without migrations: their states are left by a start like any other.
+    fn cont(&self, lifecycle: &Lifecycle<Simulated, Simulated>) {
+        if lifecycle.reset_required() {
+            self.told::<()>(Err(Error::ResetRequired));
+        } else if lifecycle.state() != RunState::Suspended {
+            self.told(lifecycle.start());
+        }
     }
 
     fn query(&self, lifecycle: &Lifecycle<Simulated, Simulated>) {

@@ -137,8 +137,7 @@ impl Reference {
                 "internal-error" | "shutdown" => {
                     self.say("error Resetting the Virtual Machine is required");
                 }
-                "finish-migrate" => self.say("error Migration is not finalized yet"),
-                "suspended" | "inmigrate" => {}
+                "suspended" => {}
                 _ => self.start()?,
             },
             ["stop", state] => self.stop(state, true)?,
