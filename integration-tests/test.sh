@@ -37,36 +37,46 @@ check() {
 }
 
 # tests NAME COMMAND...: a command that prints the counts of cargo's test harness, as often as it likes.
+#
+# A test that could not run on this machine is reported as ignored with its reason, or passes and prints a line that
+# begins with `skipped`: that one is taken from those that passed.
 tests() {
-    local name=$1 begin=$SECONDS status log good bad
+    local name=$1 begin=$SECONDS status log good bad mute
     log=$(log "$name")
     shift
     say "$name"
-    # What passed at once is in the log; the rest is worth seeing.
-    "$@" 2>&1 | tee "$log" | grep --line-buffered -vE '^$|^running [0-9]+ tests?$|^test .* \.\.\. ok$'
+    "$@" 2>&1 | tee "$log" | grep --line-buffered -E "$worth_seeing"
     status=${PIPESTATUS[0]}
-    # Two numbers a line: `test result: ok. 3 passed; 0 failed; 1 ignored; ...`.
-    read -r good bad < <(awk '/^test result: /{p += $4; f += $6} END {print p + 0, f + 0}' "$log")
+    # `test result: ok. 3 passed; 0 failed; 1 ignored; ...`
+    read -r good bad mute < <(awk '/^test result: /{p += $4; f += $6; i += $8} END {print p + 0, f + 0, i + 0}' "$log")
     while IFS= read -r line; do
         skips+=("$name: $line")
     done < <(sed -n 's/^test \(.*\) \.\.\. ignored\(, \(.*\)\)\{0,1\}$/\1: \3/p' "$log")
-    skipped=$((skipped + $(awk '/^test result: /{i += $8} END {print i + 0}' "$log")))
-    if [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; then
+    while IFS= read -r line; do
+        skips+=("$name: ${line#*[: ]}")
+        good=$((good - 1)) mute=$((mute + 1))
+    done < <(grep -iE '^skipped[: ]' "$log")
+    if [ "$bad" -gt 0 ]; then
+        while IFS= read -r line; do
+            failures+=("$name: $line")
+        done < <(sed -n 's/^test \(.*\) \.\.\. FAILED.*$/\1/p' "$log")
+        sed -n '/^failures:$/,/^test result/p; /^test .* FAILED (/,/^test result/p' "$log" | head -n 300
+    elif [ "$status" -ne 0 ]; then
         # It did not compile, or ended before it could count.
         bad=1
-        failures+=("$name (exit status $status)")
-    fi
-    while IFS= read -r line; do
-        failures+=("$name: $line")
-    done < <(sed -n 's/^test \(.*\) \.\.\. FAILED.*$/\1/p' "$log")
-    if [ "$status" -eq 0 ] && [ "$good" -eq 0 ]; then
+        failures+=("$name: exit status $status")
+        tail -n 40 "$log"
+    elif ! grep -q '^test result: ' "$log"; then
         # Silence is no success.
-        grep -q '^test result: ' "$log" || { bad=1 && failures+=("$name: ran no test"); }
+        bad=1
+        failures+=("$name: ran no test")
     fi
-    passed=$((passed + good))
-    failed=$((failed + bad))
-    echo "   $good passed, $bad failed in $((SECONDS - begin)) s"
+    passed=$((passed + good)) failed=$((failed + bad)) skipped=$((skipped + mute))
+    echo "   $good passed, $bad failed, $mute skipped in $((SECONDS - begin)) s"
 }
+
+# Of a test run's output; all of it is in the log.
+worth_seeing='^(error|warning|note:|test result:| +(Running|Doc-tests) |[Ss][Kk][Ii][Pp][Pp][Ee][Dd][: ])|^test .*( FAILED| ignored| s\)$)'
 
 # skip NAME REASON: a test that this machine cannot run.
 skip() {
@@ -134,19 +144,27 @@ part_build() {
     export VMM_BIN=${VMM_BIN:-$CARGO_TARGET_DIR/release/vmm-bin}
 }
 
+# qemu.qmp drives the monitor's own tests, too: this is the Python that has it.
+qmp_python() {
+    QMP_PYTHON=${QMP_PYTHON:-$(integration-tests/run python)}
+    export QMP_PYTHON
+}
+
 # Unit, property, integration and doc tests of all crates; among them the whole-VM tests.
 part_tests() {
-    tests "all crates, all features" cargo test --locked --workspace --all-features --no-fail-fast
+    qmp_python
+    tests "all crates, all features" cargo test --locked --workspace --all-features --no-fail-fast -- --show-output
 }
 
 # Each crate alone: cargo then gives it no feature that only a sibling asked for.
 part_alone() {
     local crate feature
+    qmp_python
     for crate in "${crates[@]}"; do
-        tests "$crate alone" cargo test --locked -p "$crate" --no-default-features --no-fail-fast
+        tests "$crate alone" cargo test --locked -p "$crate" --no-default-features --no-fail-fast -- --show-output
         for feature in $(features "$crate"); do
             tests "$crate with $feature" \
-                cargo test --locked -p "$crate" --no-default-features --features "$feature" --lib --bins --tests --no-fail-fast
+                cargo test --locked -p "$crate" --no-default-features --features "$feature" --lib --bins --tests --no-fail-fast -- --show-output
         done
     done
 }

@@ -135,12 +135,12 @@ def root_archive(cache, kernel, job):
     return root
 
 
-def command(kernel, root):
-    """The emulator's command line, without its serial ports."""
+def command(kernel, root, append=""):
+    """The emulator's command line, without its serial ports; `append` is for the outer kernel."""
     return [
         "qemu-system-x86_64", "-accel", "tcg,thread=multi,tb-size=512", "-smp", "2", "-cpu", "EPYC,+svm,+npt", "-m", "3072",
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-kernel", str(kernel.bzimage), "-initrd", str(root),
-        "-append", "console=ttyS0 softlockup_panic=1 panic=-1 transparent_hugepage=madvise",
+        "-append", f"console=ttyS0 softlockup_panic=1 panic=-1 transparent_hugepage=madvise {append}".strip(),
     ]
 
 
@@ -301,7 +301,9 @@ def shell(cache, command_line):
     """Boots the rig with its console on this terminal and runs one command line in it."""
     kernel = linux.kernel(cache)
     root = root_archive(cache, kernel, {"JOB": "shell", "COMMAND": command_line})
+    print("Starting the emulated machine; this takes some seconds.")
+    print("`poweroff -f` in the guest ends it, and so does Ctrl-A x at any time.\n", flush=True)
     try:
-        return subprocess.run(command(kernel, root) + ["-serial", "mon:stdio"], check=False).returncode
+        return subprocess.run(command(kernel, root, "quiet") + ["-serial", "mon:stdio"], check=False).returncode
     finally:
         root.unlink(missing_ok=True)
