@@ -1,1 +1,225 @@
-fn main() {}
+//! What a pause costs, against the floor: the same kernel work by a small program of its own, in the same run.
+//!
+//! The floor: store a request, set `immediate_exit`, signal; the vCPU's KVM_RUN returns EINTR, and it acknowledges
+//! with a store and a futex wake. Both sides run a guest that spins, and take turns, so that the machine's noise hits both.
+//!
+//! `cargo bench -p vcpu --features kvm --bench pause`
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::cast_precision_loss,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "a benchmark may fail by unwrapping, and prints ratios"
+)]
+#![expect(
+    unsafe_code,
+    reason = "the floor is what one writes without this crate"
+)]
+
+#[path = "../tests/real_guest/mod.rs"]
+#[expect(dead_code, reason = "the tests use all of it")]
+mod real_guest;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use kvm_ioctls::{KvmRunWrapper, VcpuFd};
+use real_guest::{Machine, soon};
+use vcpu::kvm::{KvmExit, KvmVcpu};
+use vcpu::{Control, PauseGuard, VcpuId, VcpuSet};
+
+/// `jmp $`.
+const SPIN: &[u8] = &[0xeb, 0xfe];
+/// So long it measures: more rounds on a faster machine.
+const BUDGET: Duration = Duration::from_secs(20);
+/// Between a resume and the next pause: the vCPUs are back in the guest.
+const SETTLE: Duration = Duration::from_micros(150);
+
+const RUN: u32 = 0;
+const STOP: u32 = 1;
+const STOPPED: u32 = 2;
+const END: u32 = 3;
+
+/// One vCPU of the floor, and its thread.
+struct Floor {
+    shared: Arc<(AtomicU32, AtomicI32)>,
+    page: KvmRunWrapper,
+    signal: i32,
+    thread: Option<JoinHandle<()>>,
+}
+
+fn futex(word: &AtomicU32, operation: libc::c_int, value: u32) {
+    // SAFETY: the address is that of a live atomic; no timeout.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            operation | libc::FUTEX_PRIVATE_FLAG,
+            value,
+            std::ptr::null::<libc::timespec>(),
+        );
+    }
+}
+
+impl Floor {
+    fn new(machine: &Machine, id: u64) -> Self {
+        let mut fd: VcpuFd = machine.descriptor(id, SPIN);
+        let page = KvmRunWrapper::mmap_from_fd(&fd, machine.run_size()).unwrap();
+        let shared = Arc::new((AtomicU32::new(STOPPED), AtomicI32::new(0)));
+        let inside = Arc::clone(&shared);
+        let thread = thread::spawn(move || {
+            let (state, thread) = &*inside;
+            // SAFETY: no arguments.
+            thread.store(unsafe { libc::gettid() }, Ordering::SeqCst);
+            loop {
+                fd.set_kvm_immediate_exit(0);
+                match state.load(Ordering::SeqCst) {
+                    RUN => drop(fd.run()),
+                    STOP => {
+                        state.store(STOPPED, Ordering::SeqCst);
+                        futex(state, libc::FUTEX_WAKE, u32::MAX >> 1);
+                    }
+                    STOPPED => futex(state, libc::FUTEX_WAIT, STOPPED),
+                    _ => return,
+                }
+            }
+        });
+        while shared.1.load(Ordering::SeqCst) == 0 {
+            thread::yield_now();
+        }
+        let signal = libc::SIGRTMIN();
+        Self {
+            shared,
+            page,
+            signal,
+            thread: Some(thread),
+        }
+    }
+
+    fn pause(&mut self) {
+        self.shared.0.store(STOP, Ordering::SeqCst);
+        self.page.as_mut_ref().immediate_exit = 1;
+        self.signal();
+        let state = &self.shared.0;
+        while state.load(Ordering::SeqCst) == STOP {
+            futex(state, libc::FUTEX_WAIT, STOP);
+        }
+    }
+
+    fn signal(&self) {
+        let thread = self.shared.1.load(Ordering::SeqCst);
+        // SAFETY: plain numbers; the handler does nothing.
+        unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), thread, self.signal) };
+    }
+
+    fn go_on(&self, how: u32) {
+        self.shared.0.store(how, Ordering::SeqCst);
+        futex(&self.shared.0, libc::FUTEX_WAKE, u32::MAX >> 1);
+    }
+}
+
+impl Drop for Floor {
+    fn drop(&mut self) {
+        self.go_on(END);
+        self.thread.take().map(JoinHandle::join);
+    }
+}
+
+fn quiet(exit: KvmExit<'_>) -> Control {
+    Control::Failed(exit.failure())
+}
+
+fn median(times: &mut [Duration]) -> f64 {
+    times.sort_unstable();
+    times[times.len() / 2].as_nanos() as f64
+}
+
+type Vcpu = KvmVcpu<fn(KvmExit<'_>) -> Control>;
+
+/// One set, paused by default, so that only the side that is being measured is busy.
+struct Side {
+    machine: Machine,
+    set: VcpuSet<Vcpu>,
+    parked: Option<PauseGuard<Vcpu>>,
+}
+
+impl Side {
+    fn new(count: u32) -> Self {
+        let machine = machine();
+        let (set, parked) = VcpuSet::new_paused(|_, _| {});
+        for id in 0..count {
+            let vcpu = machine.vcpu(id.into(), SPIN, quiet as fn(KvmExit<'_>) -> Control);
+            set.add(VcpuId(id), vcpu).unwrap();
+        }
+        Self {
+            machine,
+            set,
+            parked: Some(parked),
+        }
+    }
+
+    /// Lets the vCPUs run for a moment, and times their pause.
+    fn round(&mut self) -> Duration {
+        drop(self.parked.take());
+        thread::sleep(SETTLE);
+        let start = Instant::now();
+        self.parked = Some(self.set.pause_all(soon()).unwrap());
+        start.elapsed()
+    }
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        self.set.shutdown(soon()).unwrap();
+        let _ = &self.machine;
+    }
+}
+
+fn machine() -> Machine {
+    Machine::new(false).expect("this benchmark needs /dev/kvm")
+}
+
+fn main() {
+    let floor_machine = machine();
+    let mut sides = [1, 2, 4, 8].map(|count| (count, Side::new(count), Vec::new()));
+    let mut floor = Floor::new(&floor_machine, 0);
+    let mut floor_times = Vec::new();
+    let mut signal_times = Vec::new();
+    let begin = Instant::now();
+    while begin.elapsed() < BUDGET {
+        floor.go_on(RUN);
+        thread::sleep(SETTLE);
+        let start = Instant::now();
+        floor.pause();
+        floor_times.push(start.elapsed());
+        // What one signal more costs its sender.
+        let start = Instant::now();
+        floor.signal();
+        signal_times.push(start.elapsed());
+        for (_, side, times) in &mut sides {
+            times.push(side.round());
+        }
+    }
+    let floor_time = median(&mut floor_times);
+    let signal = median(&mut signal_times);
+    let first = median(&mut sides[0].2);
+    println!("median of {} rounds, sides in turns", floor_times.len());
+    println!(
+        "pause_all of 1 / floor: {:.2} (floor {:.1} us)",
+        first / floor_time,
+        floor_time / 1e3
+    );
+    for (count, _, times) in &mut sides {
+        let time = median(times);
+        let further = (time - first) / f64::from((*count - 1).max(1));
+        println!(
+            "pause_all of {count}: {:.2} floors; each further vCPU {:.2} floors ({:.2} signals)",
+            time / floor_time,
+            further / floor_time,
+            further / signal,
+        );
+    }
+}

@@ -57,14 +57,20 @@ impl ControlWord {
     /// A vCPU that is out of the guest, with `stops` pauses in force (at most 4095).
     #[must_use]
     pub fn new(stops: u16, exclusive: bool) -> Self {
-        Self { word: AtomicU64::new(Word::born(stops, exclusive).0), futex: Futex::new() }
+        Self {
+            word: AtomicU64::new(Word::born(stops, exclusive).0),
+            futex: Futex::new(),
+        }
     }
 
     /// A seeded bug for the models: it wakes one sleeper where all must wake.
     #[cfg(any(loom, shuttle))]
     #[must_use]
     pub fn waking_one(stops: u16) -> Self {
-        Self { futex: Futex::waking_one(), ..Self::new(stops, false) }
+        Self {
+            futex: Futex::waking_one(),
+            ..Self::new(stops, false)
+        }
     }
 
     /// The raw word, for the models' seeded bugs.
@@ -76,6 +82,9 @@ impl ControlWord {
     /// The word now. One atomic load.
     #[must_use]
     pub fn load(&self) -> Word {
+        #[cfg(loom)]
+        return Word(self.word.fetch_or(0, Ordering::AcqRel));
+        #[cfg(not(loom))]
         Word(self.word.load(Ordering::Acquire))
     }
 
@@ -123,7 +132,11 @@ impl ControlWord {
     pub fn release_stop(&self) {
         self.release(|word| {
             let word = word.drop_stop();
-            if word.stops() == 0 { word.released() } else { word }
+            if word.stops() == 0 {
+                word.released()
+            } else {
+                word
+            }
         });
     }
 
@@ -150,9 +163,8 @@ impl ControlWord {
     /// Withdraws the wish that the thread end. `false`: too late.
     #[must_use]
     pub fn cancel_exit(&self) -> bool {
-        let changed = self.update(|word| {
-            (word.phase() != Phase::Gone).then(|| word.without(Word::EXIT))
-        });
+        let changed =
+            self.update(|word| (word.phase() != Phase::Gone).then(|| word.without(Word::EXIT)));
         changed.is_some()
     }
 
@@ -169,7 +181,10 @@ impl ControlWord {
     /// Says that an event for the guest has come: a halted vCPU runs on, one in the guest comes out and in again.
     pub fn notify(&self, kick: impl FnOnce()) {
         let wake = |word: Word| Some(word.with(Word::EVENT).without(Word::HALTED));
-        if self.request(wake, kick).is_some_and(|word| word.phase() == Phase::Idle) {
+        if self
+            .request(wake, kick)
+            .is_some_and(|word| word.phase() == Phase::Idle)
+        {
             self.futex.wake_all(&self.word);
         }
     }
@@ -205,8 +220,7 @@ impl ControlWord {
     /// The word at the deadline, when the vCPU is neither idle nor gone by then.
     pub fn wait_stopped(&self, by_vcpu: bool, deadline: Option<Instant>) -> Result<Word, Word> {
         self.wait_until(deadline, |word| {
-            matches!(word.phase(), Phase::Idle | Phase::Gone)
-                || by_vcpu && word.has(Word::PAUSER)
+            matches!(word.phase(), Phase::Idle | Phase::Gone) || by_vcpu && word.has(Word::PAUSER)
         })
     }
 
@@ -251,7 +265,9 @@ impl ControlWord {
     /// What the vCPU is asked for instead.
     pub fn try_enter(&self) -> Result<u32, Refusal> {
         let entered = self.update(|word| {
-            let ready = word.without(Word::KICKED | Word::EVENT).in_phase(Word::GUEST);
+            let ready = word
+                .without(Word::KICKED | Word::EVENT)
+                .in_phase(Word::GUEST);
             (!word.stays_out()).then_some(ready)
         });
         if let Some(word) = entered {
@@ -267,22 +283,18 @@ impl ControlWord {
         })
     }
 
-    /// Out of the guest. From here on nobody signals this thread.
+    /// Out of the guest. From here on nobody signals this thread. Only after `try_enter` has let it in.
     pub fn leave(&self) {
-        let word = self.update(|word| {
-            let out = word.without(Word::KICKED).in_phase(Word::HOST);
-            (word.phase() == Phase::Guest).then_some(out)
-        });
-        if word.is_some_and(|word| word.has(Word::EXCLUSIVE)) {
+        let before = self.clear(Word::KICKED | Word::PHASE);
+        if before.has(Word::EXCLUSIVE) {
             self.futex.wake_all(&self.word);
         }
     }
 
-    /// Out of the guest with no instruction half done: this acknowledges every pause in the word.
+    /// Out of the guest with no instruction half done: this acknowledges every pause in the word. Not in the guest.
     pub fn park(&self) {
-        let parked =
-            self.update(|word| (word.phase() == Phase::Host).then(|| word.in_phase(Word::IDLE)));
-        if parked.is_some_and(|word| word.stops() > 0) {
+        let before = self.set(Word::IDLE);
+        if before.phase() == Phase::Host && before.stops() > 0 {
             self.futex.wake_all(&self.word);
         }
     }
@@ -307,27 +319,27 @@ impl ControlWord {
 
     /// Marks the vCPU failed.
     pub fn fail(&self) {
-        self.update(|word| Some(word.with(Word::FAILED)));
+        self.set(Word::FAILED);
     }
 
     /// Takes note of the queued work. Call it **before** the queue is emptied.
     pub fn take_work(&self) {
-        self.update(|word| Some(word.without(Word::WORK)));
+        self.clear(Word::WORK);
     }
 
     /// Says that this thread waits in `pause_all` itself, or no longer does.
     pub fn set_pauser(&self, pauser: bool) {
-        self.update(|word| {
-            Some(if pauser { word.with(Word::PAUSER) } else { word.without(Word::PAUSER) })
-        });
         if pauser {
+            self.set(Word::PAUSER);
             self.futex.wake_all(&self.word);
+        } else {
+            self.clear(Word::PAUSER);
         }
     }
 
     /// The last step: the thread ends. Returns once no kick is on its way to it.
     pub fn end(&self) {
-        self.update(|word| Some(word.in_phase(Word::GONE)));
+        self.set(Word::GONE);
         self.futex.wake_all(&self.word);
         while self.load().kicks() > 0 {
             yield_now();
@@ -335,6 +347,16 @@ impl ControlWord {
     }
 
     // --- Both ---
+
+    /// Sets bits; gives the word before.
+    fn set(&self, bits: u64) -> Word {
+        Word(self.word.fetch_or(bits, Ordering::AcqRel))
+    }
+
+    /// Clears bits; gives the word before.
+    fn clear(&self, bits: u64) -> Word {
+        Word(self.word.fetch_and(!bits, Ordering::AcqRel))
+    }
 
     /// Changes the word, again and again until no other change comes in between. Returns the new word, or nothing
     /// when `change` does not apply.

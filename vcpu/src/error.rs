@@ -30,12 +30,18 @@ pub enum FailureKind {
 impl Failure {
     /// The hypervisor could not run the vCPU.
     pub fn run(message: impl Into<String>) -> Self {
-        Self { kind: FailureKind::Run, message: message.into() }
+        Self {
+            kind: FailureKind::Run,
+            message: message.into(),
+        }
     }
 
     /// The exit handler gave up.
     pub fn handler(message: impl Into<String>) -> Self {
-        Self { kind: FailureKind::Handler, message: message.into() }
+        Self {
+            kind: FailureKind::Handler,
+            message: message.into(),
+        }
     }
 
     pub(crate) fn panic(what: &str, payload: &(dyn std::any::Any + Send)) -> Self {
@@ -44,7 +50,10 @@ impl Failure {
             .copied()
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
             .unwrap_or("no message");
-        Self { kind: FailureKind::Panic, message: format!("{what} panicked: {text}") }
+        Self {
+            kind: FailureKind::Panic,
+            message: format!("{what} panicked: {text}"),
+        }
     }
 }
 
@@ -147,5 +156,9 @@ pub enum VcpuError {
 pub type PauseError = VcpuError;
 
 fn list(stuck: &[Stuck]) -> String {
-    stuck.iter().map(Stuck::to_string).collect::<Vec<_>>().join(", ")
+    stuck
+        .iter()
+        .map(Stuck::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
 }

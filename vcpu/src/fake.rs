@@ -113,9 +113,17 @@ impl FakeVcpu {
     /// A vCPU whose guest stays inside until it is kicked or told something.
     #[must_use]
     pub fn new() -> Self {
-        let shared = Shared { inside: Mutex::default(), changed: Condvar::new() };
+        let shared = Shared {
+            inside: Mutex::default(),
+            changed: Condvar::new(),
+        };
         let (registers, shared) = (FakeRegisters::default(), Arc::new(shared));
-        Self { shared, registers, half_done: false, parts_left: 0 }
+        Self {
+            shared,
+            registers,
+            half_done: false,
+            parts_left: 0,
+        }
     }
 
     /// The remote control.
@@ -172,7 +180,10 @@ impl VcpuRun for FakeVcpu {
 
     fn run(&mut self, entry: &mut Entry<'_>) -> Control {
         if !self.finish_access() {
-            entry.left(Some(LastExit { code: 1, address: None }));
+            entry.left(Some(LastExit {
+                code: 1,
+                address: None,
+            }));
             return Control::Continue;
         }
         let shared = Arc::clone(&self.shared);
@@ -204,18 +215,27 @@ impl VcpuRun for FakeVcpu {
                 Control::Continue
             }
             Some(Step::Access(handler)) => {
-                entry.left(Some(LastExit { code: 1, address: Some(0x64) }));
+                entry.left(Some(LastExit {
+                    code: 1,
+                    address: Some(0x64),
+                }));
                 self.half_done = true;
                 handler()
             }
             Some(Step::AccessInParts(parts)) => {
-                entry.left(Some(LastExit { code: 1, address: None }));
+                entry.left(Some(LastExit {
+                    code: 1,
+                    address: None,
+                }));
                 self.half_done = true;
                 self.parts_left = parts;
                 Control::Continue
             }
             Some(Step::Fail(message)) => {
-                entry.left(Some(LastExit { code: 2, address: None }));
+                entry.left(Some(LastExit {
+                    code: 2,
+                    address: None,
+                }));
                 Control::Failed(Failure::run(message))
             }
         }

@@ -16,7 +16,10 @@ impl<R: VcpuRun> SetInner<R> {
         // added later is born with all stops in force. It is not held over the wait.
         let vcpus = {
             let mut members = lock(&self.members);
-            let pauses = members.pauses.checked_add(1).filter(|&pauses| pauses <= 4095);
+            let pauses = members
+                .pauses
+                .checked_add(1)
+                .filter(|&pauses| pauses <= 4095);
             members.pauses = pauses.ok_or(VcpuError::TooManyPauses)?;
             for vcpu in members.vcpus.iter() {
                 // There is room in every word: it counts what `pauses` counts.

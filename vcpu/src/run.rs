@@ -117,11 +117,18 @@ pub struct Entry<'a> {
     last_exit: &'a LastExitCell,
     id: VcpuId,
     inside: bool,
+    exited: bool,
 }
 
 impl<'a> Entry<'a> {
     pub(crate) fn new(control: &'a ControlWord, last_exit: &'a LastExitCell, id: VcpuId) -> Self {
-        Self { control, last_exit, id, inside: true }
+        Self {
+            control,
+            last_exit,
+            id,
+            inside: true,
+            exited: false,
+        }
     }
 
     /// The vCPU that runs.
@@ -138,8 +145,14 @@ impl<'a> Entry<'a> {
         self.inside = false;
         if let Some(exit) = exit {
             self.last_exit.store(exit);
+            self.exited = true;
         }
         self.control.leave();
+    }
+
+    /// Whether there was an exit. After an entry that was cut short, no instruction is half done.
+    pub(crate) fn has_exited(&self) -> bool {
+        self.exited
     }
 }
 
@@ -167,7 +180,9 @@ impl LastExitCell {
 
     fn store(&self, exit: LastExit) {
         let code = u64::from(exit.code & 0xfff) << Self::ADDRESS_BITS;
-        let address = exit.address.map_or(0, |at| (at & Self::ADDRESS).saturating_add(1));
+        let address = exit
+            .address
+            .map_or(0, |at| (at & Self::ADDRESS).saturating_add(1));
         let bits = Self::VALID | code | address.min(Self::ADDRESS);
         self.0.store(bits, Ordering::Relaxed);
     }
@@ -178,6 +193,9 @@ impl LastExitCell {
             return None;
         }
         let code = ((bits >> Self::ADDRESS_BITS) & 0xfff) as u16;
-        Some(LastExit { code, address: (bits & Self::ADDRESS).checked_sub(1) })
+        Some(LastExit {
+            code,
+            address: (bits & Self::ADDRESS).checked_sub(1),
+        })
     }
 }

@@ -63,8 +63,12 @@ pub(crate) struct Members<R: VcpuRun> {
 impl<R: VcpuRun> VcpuSet<R> {
     /// An empty set, not paused: a vCPU runs as soon as it is added.
     pub fn new(events: impl VcpuEvents) -> Self {
-        let members =
-            Members { vcpus: Arc::from([]), pauses: 0, exclusive: false, next_incarnation: 1 };
+        let members = Members {
+            vcpus: Arc::from([]),
+            pauses: 0,
+            exclusive: false,
+            next_incarnation: 1,
+        };
         Self {
             inner: Arc::new(SetInner {
                 members: Mutex::new(members),
@@ -96,7 +100,12 @@ impl<R: VcpuRun> VcpuSet<R> {
         let control = ControlWord::new(members.pauses, members.exclusive);
         let events = Arc::clone(&self.inner.events);
         let thread = VcpuThread::spawn(id, incarnation, control, events, vcpu)?;
-        let joined = members.vcpus.iter().cloned().chain([Arc::clone(&thread)]).collect();
+        let joined = members
+            .vcpus
+            .iter()
+            .cloned()
+            .chain([Arc::clone(&thread)])
+            .collect();
         members.vcpus = joined;
         Ok(thread)
     }
@@ -132,7 +141,11 @@ impl<R: VcpuRun> VcpuSet<R> {
 
     /// One vCPU.
     pub fn get(&self, id: VcpuId) -> Option<Arc<VcpuThread<R>>> {
-        lock(&self.inner.members).vcpus.iter().find(|vcpu| vcpu.id() == id).cloned()
+        lock(&self.inner.members)
+            .vcpus
+            .iter()
+            .find(|vcpu| vcpu.id() == id)
+            .cloned()
     }
 
     /// The vCPU on whose thread the caller runs, if on one.
@@ -176,7 +189,9 @@ impl<R: VcpuRun> VcpuSet<R> {
         T: Send + 'static,
         F: FnOnce(&mut R) -> T + Send + 'static,
     {
-        self.get(id).ok_or(VcpuError::NoSuchVcpu(id))?.run_on(deadline, f)
+        self.get(id)
+            .ok_or(VcpuError::NoSuchVcpu(id))?
+            .run_on(deadline, f)
     }
 
     /// Runs `f` on every vCPU's thread, all at the same time, and waits for all results.
@@ -202,7 +217,10 @@ impl<R: VcpuRun> VcpuSet<R> {
         replies
             .into_iter()
             .map(|(vcpu, reply)| {
-                (vcpu.id(), reply.and_then(|reply| vcpu.receive(&reply, deadline)))
+                (
+                    vcpu.id(),
+                    reply.and_then(|reply| vcpu.receive(&reply, deadline)),
+                )
             })
             .collect()
     }
@@ -226,7 +244,10 @@ impl<R: VcpuRun> VcpuSet<R> {
                     }
                     Ok(())
                 }
-                Ok(Err(error)) => Err(VcpuError::Registers { id, message: error.to_string() }),
+                Ok(Err(error)) => Err(VcpuError::Registers {
+                    id,
+                    message: error.to_string(),
+                }),
                 Err(VcpuError::Exited(_)) => Ok(()),
                 Err(error) => Err(error),
             };
@@ -293,19 +314,31 @@ impl<R: VcpuRun> VcpuSet<R> {
                 Err(other) => return Err(other),
             }
         }
-        if left.is_empty() { Ok(()) } else { Err(VcpuError::Deadline { stuck: left }) }
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(VcpuError::Deadline { stuck: left })
+        }
     }
 
     /// The number and the state of each vCPU.
     pub fn states(&self) -> Vec<(VcpuId, VcpuState)> {
-        self.vcpus().iter().map(|vcpu| (vcpu.id(), vcpu.state())).collect()
+        self.vcpus()
+            .iter()
+            .map(|vcpu| (vcpu.id(), vcpu.state()))
+            .collect()
     }
 }
 
 impl<R: VcpuRun> SetInner<R> {
     fn forget(&self, gone: &Arc<VcpuThread<R>>) {
         let mut members = lock(&self.members);
-        let left = members.vcpus.iter().filter(|vcpu| !Arc::ptr_eq(vcpu, gone)).cloned().collect();
+        let left = members
+            .vcpus
+            .iter()
+            .filter(|vcpu| !Arc::ptr_eq(vcpu, gone))
+            .cloned()
+            .collect();
         members.vcpus = left;
     }
 }
@@ -320,13 +353,17 @@ impl<R: VcpuRun> Drop for SetInner<R> {
 
 impl<R: VcpuRun> Clone for VcpuSet<R> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner) }
+        Self {
+            inner: Arc::clone(&self.inner),
+        }
     }
 }
 
 impl<R: VcpuRun> fmt::Debug for VcpuSet<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VcpuSet").field("vcpus", &self.vcpus()).finish_non_exhaustive()
+        f.debug_struct("VcpuSet")
+            .field("vcpus", &self.vcpus())
+            .finish_non_exhaustive()
     }
 }
 
@@ -351,11 +388,18 @@ struct Turnstile {
 
 impl Turnstile {
     fn new() -> Self {
-        Self { taken: AtomicU64::new(0), futex: Futex::new() }
+        Self {
+            taken: AtomicU64::new(0),
+            futex: Futex::new(),
+        }
     }
 
     fn enter(&self, deadline: Option<Instant>) -> Option<Turn<'_>> {
-        while self.taken.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire).is_err() {
+        while self
+            .taken
+            .compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire)
+            .is_err()
+        {
             if passed(deadline) {
                 return None;
             }

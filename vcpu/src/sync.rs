@@ -8,9 +8,9 @@ use std::time::Instant;
 pub(crate) use real::*;
 #[cfg(not(any(loom, shuttle)))]
 mod real {
-    pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
     #[cfg(feature = "test-utilities")]
     pub(crate) use std::sync::Condvar;
+    pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
     pub(crate) use std::sync::{Mutex, MutexGuard};
     pub(crate) use std::thread::{Builder, JoinHandle, ThreadId, current, yield_now};
 
@@ -55,18 +55,25 @@ mod model {
 
     impl Futex {
         pub(crate) fn new() -> Self {
-            Self { bucket: Mutex::new(()), sleepers: Condvar::new(), wakes_one: false }
+            Self {
+                bucket: Mutex::new(()),
+                sleepers: Condvar::new(),
+                wakes_one: false,
+            }
         }
 
         /// A seeded bug: wakes one sleeper where all must wake.
         pub(crate) fn waking_one() -> Self {
-            Self { wakes_one: true, ..Self::new() }
+            Self {
+                wakes_one: true,
+                ..Self::new()
+            }
         }
 
         pub(crate) fn wait(&self, word: &AtomicU64, seen: u64, _deadline: Option<Instant>) {
             let bucket = lock(&self.bucket);
             // The kernel compares the low half: the phase, the flags and the counts.
-            if word.load(Ordering::Acquire) & 0xffff_ffff == seen & 0xffff_ffff {
+            if word.fetch_or(0, Ordering::AcqRel) & 0xffff_ffff == seen & 0xffff_ffff {
                 drop(self.sleepers.wait(bucket));
             }
         }

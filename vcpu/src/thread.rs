@@ -209,11 +209,14 @@ impl<R: VcpuRun> VcpuThread<R> {
     ) -> Result<T, VcpuError> {
         match reply.wait(deadline) {
             Outcome::Done(value) => Ok(value),
-            Outcome::Panicked(failure) => Err(VcpuError::Panicked { id: self.id, failure }),
+            Outcome::Panicked(failure) => Err(VcpuError::Panicked {
+                id: self.id,
+                failure,
+            }),
             Outcome::Abandoned => Err(VcpuError::Exited(self.id)),
-            Outcome::Late => {
-                Err(VcpuError::Deadline { stuck: vec![self.stuck(self.control.load())] })
-            }
+            Outcome::Late => Err(VcpuError::Deadline {
+                stuck: vec![self.stuck(self.control.load())],
+            }),
         }
     }
 
@@ -244,7 +247,9 @@ impl<R: VcpuRun> VcpuThread<R> {
     pub(crate) fn finish(&self, deadline: Option<Instant>) -> Result<Option<R>, VcpuError> {
         self.control
             .wait_gone(deadline)
-            .map_err(|word| VcpuError::Deadline { stuck: vec![self.stuck(word)] })?;
+            .map_err(|word| VcpuError::Deadline {
+                stuck: vec![self.stuck(word)],
+            })?;
         let join = lock(&self.join).take();
         if let Some(join) = join.filter(|_| !self.is_current()) {
             // The thread has said that it ends, and catches every panic of others: there is nothing to wait for.

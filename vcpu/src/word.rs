@@ -73,7 +73,8 @@ impl fmt::Display for VcpuState {
 pub struct Word(pub(crate) u64);
 
 impl Word {
-    const PHASE: u64 = 0b11;
+    /// The phases: host has no bit, gone has all, so that three of the four steps only set or clear.
+    pub(crate) const PHASE: u64 = 0b11;
     pub(crate) const HOST: u64 = 0;
     pub(crate) const GUEST: u64 = 1;
     pub(crate) const IDLE: u64 = 2;

@@ -28,7 +28,9 @@ pub(crate) struct WorkQueue<R> {
 
 impl<R> WorkQueue<R> {
     pub(crate) fn new() -> Self {
-        Self { jobs: Mutex::new(Some(VecDeque::new())) }
+        Self {
+            jobs: Mutex::new(Some(VecDeque::new())),
+        }
     }
 
     pub(crate) fn push(&self, job: Job<R>) -> Result<(), Refused> {
@@ -118,7 +120,9 @@ impl<T: Send + 'static> Reply<T> {
     }
 
     fn advance(&self, from: u64, to: u64) -> bool {
-        self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.state
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 }
 

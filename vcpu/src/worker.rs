@@ -38,7 +38,12 @@ enum Turn {
 pub(crate) fn run<R: VcpuRun>(thread: &VcpuThread<R>, mut vcpu: R) -> (R, bool) {
     let kicker = vcpu.kicker();
     thread.attach(Arc::clone(&kicker));
-    let mut worker = Worker { thread, kicker, half_done: false, epoch: 0 };
+    let mut worker = Worker {
+        thread,
+        kicker,
+        half_done: false,
+        epoch: 0,
+    };
     loop {
         match worker.turn(&mut vcpu) {
             Turn::Again => {}
@@ -89,7 +94,7 @@ impl<R: VcpuRun> Worker<'_, R> {
         let mut entry = Entry::new(&thread.control, &thread.last_exit, thread.id());
         let control = catch_unwind(AssertUnwindSafe(|| vcpu.run(&mut entry)));
         entry.left(None);
-        self.half_done = true;
+        self.half_done = entry.has_exited();
         self.obey(control)
     }
 
@@ -110,7 +115,9 @@ impl<R: VcpuRun> Worker<'_, R> {
             Ok(Control::Halted) => self.thread.control.halt(),
             Ok(Control::Exited) => return Turn::Exited,
             Ok(Control::Failed(failure)) => self.thread.fail(failure),
-            Err(payload) => self.thread.fail(Failure::panic("the exit handler", &*payload)),
+            Err(payload) => self
+                .thread
+                .fail(Failure::panic("the exit handler", &*payload)),
         }
         Turn::Again
     }

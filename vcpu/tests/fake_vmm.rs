@@ -1,11 +1,6 @@
 //! The whole crate, on the fake vCPU: what a VMM sees.
 #![cfg(feature = "test-utilities")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may fail by unwrapping"
-)]
+#![expect(clippy::unwrap_used, reason = "a test may fail by unwrapping")]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -45,7 +40,9 @@ fn set_of(count: u32) -> (VcpuSet<FakeVcpu>, Vec<FakeGuest>) {
 }
 
 fn in_guest(guests: &[FakeGuest]) {
-    eventually("all in the guest", || guests.iter().all(FakeGuest::is_in_guest));
+    eventually("all in the guest", || {
+        guests.iter().all(FakeGuest::is_in_guest)
+    });
 }
 
 #[test]
@@ -54,7 +51,11 @@ fn pause_and_resume_many_times() {
     for _ in 0..1_000 {
         let guard = set.pause_all(soon()).unwrap();
         assert!(guests.iter().all(|guest| !guest.is_in_guest()));
-        assert!(set.states().iter().all(|(_, state)| *state == VcpuState::Paused));
+        assert!(
+            set.states()
+                .iter()
+                .all(|(_, state)| *state == VcpuState::Paused)
+        );
         guard.resume();
     }
     in_guest(&guests);
@@ -75,7 +76,9 @@ fn nothing_runs_while_paused() {
     }
     drop(guard);
     eventually("the instructions run", || {
-        set.run_on_all(soon(), |vcpu| vcpu.registers().rip).into_iter().all(|(_, r)| r.unwrap() == 7)
+        set.run_on_all(soon(), |vcpu| vcpu.registers().rip)
+            .into_iter()
+            .all(|(_, r)| r.unwrap() == 7)
     });
     set.shutdown(soon()).unwrap();
 }
@@ -88,8 +91,15 @@ fn a_nested_pause_sends_no_signal_and_does_not_resume() {
     let before: Vec<_> = guests.iter().map(FakeGuest::signals).collect();
     let inner = set.pause_all(soon()).unwrap();
     drop(inner);
-    assert_eq!(before, guests.iter().map(FakeGuest::signals).collect::<Vec<_>>());
-    assert!(set.states().iter().all(|(_, state)| *state == VcpuState::Paused));
+    assert_eq!(
+        before,
+        guests.iter().map(FakeGuest::signals).collect::<Vec<_>>()
+    );
+    assert!(
+        set.states()
+            .iter()
+            .all(|(_, state)| *state == VcpuState::Paused)
+    );
     drop(outer);
     in_guest(&guests);
     set.shutdown(soon()).unwrap();
@@ -115,7 +125,9 @@ fn an_access_is_complete_before_the_vcpu_counts_as_paused() {
     go_on.send(()).unwrap();
     let guard = pauser.join().unwrap().unwrap();
     let (rip, half_done) = set
-        .run_on(VcpuId(0), soon(), |vcpu| (vcpu.registers().rip, vcpu.is_half_done()))
+        .run_on(VcpuId(0), soon(), |vcpu| {
+            (vcpu.registers().rip, vcpu.is_half_done())
+        })
         .unwrap();
     assert_eq!((rip, half_done), (1, false));
     drop(guard);
@@ -126,7 +138,9 @@ fn an_access_is_complete_before_the_vcpu_counts_as_paused() {
 fn an_access_in_parts_is_complete_too() {
     let (set, guests) = set_of(1);
     guests[0].push(Step::AccessInParts(3));
-    let half_done = set.run_on(VcpuId(0), soon(), |vcpu| vcpu.is_half_done()).unwrap();
+    let half_done = set
+        .run_on(VcpuId(0), soon(), |vcpu| vcpu.is_half_done())
+        .unwrap();
     assert!(!half_done);
     set.shutdown(soon()).unwrap();
 }
@@ -148,9 +162,15 @@ fn a_missed_deadline_names_the_stuck_vcpu_and_lets_all_run_on() {
     assert_eq!(stuck.len(), 1);
     assert_eq!(stuck[0].id, VcpuId(1));
     assert_eq!(stuck[0].last_exit, Some(("access", Some(0x64))));
-    assert!(stuck[0].to_string().contains("exit handler"), "{}", stuck[0]);
+    assert!(
+        stuck[0].to_string().contains("exit handler"),
+        "{}",
+        stuck[0]
+    );
     assert!(!set.is_paused());
-    eventually("the others run on", || guests[0].is_in_guest() && guests[2].is_in_guest());
+    eventually("the others run on", || {
+        guests[0].is_in_guest() && guests[2].is_in_guest()
+    });
     release.send(()).unwrap();
     in_guest(&guests);
     set.pause_all(soon()).unwrap().resume();
@@ -165,7 +185,11 @@ fn hold_lasts_until_the_next_resume() {
     let held = set.get(VcpuId(0)).unwrap();
     eventually("held", || held.state() == VcpuState::Held);
     // Complete, though held; and not one instruction further.
-    assert_eq!(set.run_on(VcpuId(0), soon(), |vcpu| vcpu.registers().rip).unwrap(), 1);
+    assert_eq!(
+        set.run_on(VcpuId(0), soon(), |vcpu| vcpu.registers().rip)
+            .unwrap(),
+        1
+    );
     assert_eq!(held.state(), VcpuState::Held);
     let outer = set.pause_all(soon()).unwrap();
     set.pause_all(soon()).unwrap().resume();
@@ -208,7 +232,9 @@ fn a_release_that_comes_before_the_hold_counts() {
     }));
     guests[0].push(Step::Instructions(5));
     eventually("it runs on", || {
-        set.run_on(VcpuId(0), soon(), |vcpu| vcpu.registers().rip).unwrap() == 6
+        set.run_on(VcpuId(0), soon(), |vcpu| vcpu.registers().rip)
+            .unwrap()
+            == 6
     });
     set.shutdown(soon()).unwrap();
 }
@@ -241,7 +267,9 @@ fn an_event_before_the_halt_is_not_lost() {
         notifier.notify();
         Control::Halted
     }));
-    eventually("entered again", || guests[0].entries() >= 2 && guests[0].is_in_guest());
+    eventually("entered again", || {
+        guests[0].entries() >= 2 && guests[0].is_in_guest()
+    });
     assert_eq!(vcpu.state(), VcpuState::Running);
     drop(vcpu);
     set.shutdown(soon()).unwrap();
@@ -265,22 +293,35 @@ fn failures_reach_the_owner_and_a_reset_revives() {
     guests[2].push(Step::access(|| Control::Exited));
     eventually("all three are told", || heard.lock().unwrap().len() == 3);
     let states: Vec<_> = set.states().into_iter().map(|(_, state)| state).collect();
-    assert_eq!(states, [VcpuState::Failed, VcpuState::Failed, VcpuState::Exited]);
+    assert_eq!(
+        states,
+        [VcpuState::Failed, VcpuState::Failed, VcpuState::Exited]
+    );
     let mut told = heard.lock().unwrap().clone();
     told.sort_by_key(|(id, _)| *id);
     assert_eq!(told[0].1, VcpuEvent::Failed(Failure::run("no such luck")));
-    let VcpuEvent::Failed(failure) = &told[1].1 else { panic!("{told:?}") };
+    let VcpuEvent::Failed(failure) = &told[1].1 else {
+        panic!("{told:?}")
+    };
     assert_eq!(failure.kind, FailureKind::Panic);
-    assert!(failure.message.contains("the handler is broken"), "{failure}");
+    assert!(
+        failure.message.contains("the handler is broken"),
+        "{failure}"
+    );
     assert_eq!(told[2].1, VcpuEvent::Exited);
 
     // None of them is waited for, and the failed ones still answer.
     let guard = set.pause_all(soon()).unwrap();
     assert_eq!(set.run_on(VcpuId(0), soon(), |_| 42).unwrap(), 42);
-    assert!(matches!(set.run_on(VcpuId(2), soon(), |_| 42), Err(VcpuError::Exited(VcpuId(2)))));
+    assert!(matches!(
+        set.run_on(VcpuId(2), soon(), |_| 42),
+        Err(VcpuError::Exited(VcpuId(2)))
+    ));
     set.reset_all(soon()).unwrap();
     drop(guard);
-    eventually("revived", || guests[0].is_in_guest() && guests[1].is_in_guest());
+    eventually("revived", || {
+        guests[0].is_in_guest() && guests[1].is_in_guest()
+    });
     assert!(set.get(VcpuId(0)).unwrap().failure().is_none());
     set.shutdown(soon()).unwrap();
 }
@@ -341,8 +382,9 @@ fn a_late_closure_does_not_run_later() {
     has_entered.recv().unwrap();
     let ran = Arc::new(AtomicBool::new(false));
     let mark = Arc::clone(&ran);
-    let outcome =
-        set.run_on(VcpuId(0), shortly(), move |_| mark.store(true, Ordering::SeqCst));
+    let outcome = set.run_on(VcpuId(0), shortly(), move |_| {
+        mark.store(true, Ordering::SeqCst)
+    });
     assert!(matches!(outcome, Err(VcpuError::Deadline { stuck }) if stuck[0].id == VcpuId(0)));
     release.send(()).unwrap();
     set.run_on(VcpuId(0), soon(), |_| ()).unwrap();
@@ -402,14 +444,23 @@ fn a_pause_on_a_vcpu_thread_excepts_it_until_its_exit_is_handled() {
     let pauser = set.clone();
     guests[0].push(Step::access(move || {
         let guard = pauser.pause_all(soon()).unwrap();
-        let states: Vec<_> = pauser.states().into_iter().map(|(_, state)| state).collect();
-        assert_eq!(states, [VcpuState::Running, VcpuState::Paused, VcpuState::Paused]);
+        let states: Vec<_> = pauser
+            .states()
+            .into_iter()
+            .map(|(_, state)| state)
+            .collect();
+        assert_eq!(
+            states,
+            [VcpuState::Running, VcpuState::Paused, VcpuState::Paused]
+        );
         send.send(guard).unwrap();
         Control::Continue
     }));
     let guard = guards.recv().unwrap();
     eventually("it parks itself", || {
-        set.states().iter().all(|(_, state)| *state == VcpuState::Paused)
+        set.states()
+            .iter()
+            .all(|(_, state)| *state == VcpuState::Paused)
     });
     drop(guard);
     in_guest(&guests);
@@ -425,7 +476,10 @@ fn hot_add_and_remove_in_every_state() {
     let late_guest = late.guest();
     let added = set.add(VcpuId(7), late).unwrap();
     assert_eq!(added.state(), VcpuState::Paused);
-    assert!(matches!(set.add(VcpuId(7), FakeVcpu::new()), Err(VcpuError::IdInUse(VcpuId(7)))));
+    assert!(matches!(
+        set.add(VcpuId(7), FakeVcpu::new()),
+        Err(VcpuError::IdInUse(VcpuId(7)))
+    ));
     drop(set.remove(VcpuId(0), soon()).unwrap());
     assert_eq!(late_guest.entries(), 0);
     drop(guard);
@@ -435,7 +489,10 @@ fn hot_add_and_remove_in_every_state() {
     assert_eq!(added.state(), VcpuState::Exited);
     let again = set.add(VcpuId(7), FakeVcpu::new()).unwrap();
     assert_ne!(added.incarnation(), again.incarnation());
-    assert!(matches!(added.run_on(soon(), |_| ()), Err(VcpuError::Exited(_))));
+    assert!(matches!(
+        added.run_on(soon(), |_| ()),
+        Err(VcpuError::Exited(_))
+    ));
     set.shutdown(soon()).unwrap();
 }
 
@@ -447,12 +504,22 @@ fn a_vcpu_that_cannot_be_removed_in_time_runs_on() {
         released.recv().unwrap();
         Control::Continue
     }));
-    eventually("in its handler", || !guests[0].is_in_guest() && guests[0].entries() > 0);
-    assert!(matches!(set.remove(VcpuId(0), shortly()), Err(VcpuError::Deadline { .. })));
-    assert!(matches!(set.shutdown(shortly()), Err(VcpuError::Deadline { .. })));
+    eventually("in its handler", || {
+        !guests[0].is_in_guest() && guests[0].entries() > 0
+    });
+    assert!(matches!(
+        set.remove(VcpuId(0), shortly()),
+        Err(VcpuError::Deadline { .. })
+    ));
+    assert!(matches!(
+        set.shutdown(shortly()),
+        Err(VcpuError::Deadline { .. })
+    ));
     release.send(()).unwrap();
     eventually("it ends when it can", || {
-        set.states().iter().all(|(_, state)| *state == VcpuState::Exited)
+        set.states()
+            .iter()
+            .all(|(_, state)| *state == VcpuState::Exited)
     });
     set.shutdown(soon()).unwrap();
 }
@@ -487,7 +554,9 @@ fn dropping_the_set_ends_the_threads() {
     in_guest(&guests);
     let vcpus = set.vcpus();
     drop(set);
-    eventually("all gone", || vcpus.iter().all(|vcpu| vcpu.state() == VcpuState::Exited));
+    eventually("all gone", || {
+        vcpus.iter().all(|vcpu| vcpu.state() == VcpuState::Exited)
+    });
 }
 
 #[test]

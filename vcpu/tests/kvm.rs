@@ -4,11 +4,14 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::panic,
     reason = "a test may fail by unwrapping"
 )]
-#![expect(unsafe_code, reason = "guest memory is registered and signals are sent")]
+#![expect(
+    unsafe_code,
+    reason = "guest memory is registered and signals are sent"
+)]
 
+#[expect(dead_code, reason = "the benchmark uses all of it")]
 mod real_guest;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -58,7 +61,9 @@ fn ten_thousand_pauses_of_a_spinning_guest_lose_no_kick() {
     set.add(VcpuId(0), machine.vcpu(0, SPIN, quiet)).unwrap();
     initial.resume();
     for round in 0..10_000_u32 {
-        let guard = set.pause_all(soon()).unwrap_or_else(|error| panic!("{round}: {error}"));
+        let guard = set
+            .pause_all(soon())
+            .unwrap_or_else(|error| panic!("{round}: {error}"));
         if round % 100 == 0 {
             let (before, after) = machine.counter_while(Duration::from_millis(1));
             assert_eq!(before, after, "guest code ran while paused");
@@ -80,11 +85,14 @@ fn pauses_in_a_storm_of_port_accesses() {
         seen.fetch_add(1, Ordering::Relaxed);
         quiet(exit)
     };
-    set.add(VcpuId(0), machine.vcpu(0, PIO_STORM, handler)).unwrap();
+    set.add(VcpuId(0), machine.vcpu(0, PIO_STORM, handler))
+        .unwrap();
     for _ in 0..2_000 {
         let guard = set.pause_all(soon()).unwrap();
         let before = exits.load(Ordering::Relaxed);
-        let rip = set.run_on(VcpuId(0), soon(), |vcpu| vcpu.fd().get_regs().unwrap().rip).unwrap();
+        let rip = set
+            .run_on(VcpuId(0), soon(), |vcpu| vcpu.fd().get_regs().unwrap().rip)
+            .unwrap();
         // Never in the middle of the OUT: it is complete, so the next instruction is another.
         assert!([CODE, CODE + 2, CODE + 6].contains(&rip), "{rip:#x}");
         assert_eq!(before, exits.load(Ordering::Relaxed));
@@ -107,7 +115,9 @@ fn a_guest_that_halts_in_the_kernel_is_paused_and_resumed() {
     });
     // A kick does not end the halt: the state is the same after a pause.
     let guard = set.pause_all(soon()).unwrap();
-    let state = set.run_on(VcpuId(0), soon(), |vcpu| vcpu.fd().get_mp_state().unwrap()).unwrap();
+    let state = set
+        .run_on(VcpuId(0), soon(), |vcpu| vcpu.fd().get_mp_state().unwrap())
+        .unwrap();
     assert_eq!(state.mp_state, kvm_bindings::KVM_MP_STATE_HALTED);
     drop(guard);
     set.shutdown(soon()).unwrap();
@@ -144,7 +154,11 @@ fn a_port_read_is_complete_before_the_vcpu_counts_as_paused() {
     let (entered, has_entered) = mpsc::channel();
     let (go_on, may_go_on) = mpsc::channel::<()>();
     let handler = move |exit: KvmExit<'_>| match exit {
-        KvmExit::IoIn { port: 0x10, size: 1, data } => {
+        KvmExit::IoIn {
+            port: 0x10,
+            size: 1,
+            data,
+        } => {
             data.fill(0x5a);
             entered.send(()).unwrap();
             may_go_on.recv().unwrap();
@@ -153,14 +167,20 @@ fn a_port_read_is_complete_before_the_vcpu_counts_as_paused() {
         other => quiet(other),
     };
     // in al, 0x10; jmp $
-    set.add(VcpuId(0), machine.vcpu(0, &[0xe4, 0x10, 0xeb, 0xfe], handler)).unwrap();
+    set.add(
+        VcpuId(0),
+        machine.vcpu(0, &[0xe4, 0x10, 0xeb, 0xfe], handler),
+    )
+    .unwrap();
     has_entered.recv().unwrap();
     let pauser = set.clone();
     let pauser = thread::spawn(move || pauser.pause_all(soon()));
     eventually("the pause is asked for", || set.is_paused());
     go_on.send(()).unwrap();
     let guard = pauser.join().unwrap().unwrap();
-    let regs = set.run_on(VcpuId(0), soon(), |vcpu| vcpu.fd().get_regs().unwrap()).unwrap();
+    let regs = set
+        .run_on(VcpuId(0), soon(), |vcpu| vcpu.fd().get_regs().unwrap())
+        .unwrap();
     assert_eq!((regs.rip, regs.rax & 0xff), (CODE + 2, 0x5a));
     drop(guard);
     set.shutdown(soon()).unwrap();
@@ -187,7 +207,8 @@ fn an_mmio_read_is_complete_before_registers_are_read() {
     let vcpu = set.add(VcpuId(0), machine.vcpu(0, &code, handler)).unwrap();
     has_entered.recv().unwrap();
     let (send, answer) = mpsc::channel();
-    vcpu.queue_on(move |vcpu| send.send(vcpu.fd().get_regs().unwrap()).unwrap()).unwrap();
+    vcpu.queue_on(move |vcpu| send.send(vcpu.fd().get_regs().unwrap()).unwrap())
+        .unwrap();
     go_on.send(()).unwrap();
     let regs = answer.recv().unwrap();
     assert_eq!((regs.rip, regs.rax & 0xffff), (CODE + 8, 0x5678));
@@ -199,14 +220,20 @@ fn no_instruction_runs_after_a_held_port_write() {
     let machine = machine!(false);
     let set = VcpuSet::new(|_, _| {});
     let handler = |exit: KvmExit<'_>| match exit {
-        KvmExit::IoOut { port: 0x64, data: [0xfe], .. } => Control::Hold,
+        KvmExit::IoOut {
+            port: 0x64,
+            data: [0xfe],
+            ..
+        } => Control::Hold,
         other => quiet(other),
     };
     // mov al, 0xfe; out 0x64, al; inc word [COUNTER]; jmp $
     let code = [0xb0, 0xfe, 0xe6, 0x64, 0xff, 0x06, 0x00, 0x20, 0xeb, 0xfe];
     let vcpu = set.add(VcpuId(0), machine.vcpu(0, &code, handler)).unwrap();
     eventually("it is held", || vcpu.state() == VcpuState::Held);
-    let regs = vcpu.run_on(soon(), |vcpu| vcpu.fd().get_regs().unwrap()).unwrap();
+    let regs = vcpu
+        .run_on(soon(), |vcpu| vcpu.fd().get_regs().unwrap())
+        .unwrap();
     assert_eq!(regs.rip, CODE + 4, "the OUT is complete");
     assert_eq!(machine.counter_while(Duration::from_millis(20)), (0, 0));
     set.pause_all(soon()).unwrap().resume();
@@ -223,7 +250,9 @@ fn reset_goes_back_to_the_first_instruction() {
         other => quiet(other),
     };
     // inc word [COUNTER]; mov ax, 0x1234; out 0x64, al; jmp $
-    let code = [0xff, 0x06, 0x00, 0x20, 0xb8, 0x34, 0x12, 0xe6, 0x64, 0xeb, 0xfe];
+    let code = [
+        0xff, 0x06, 0x00, 0x20, 0xb8, 0x34, 0x12, 0xe6, 0x64, 0xeb, 0xfe,
+    ];
     let mut vcpu = machine.vcpu(0, &code, handler);
     vcpu.keep_reset_state().unwrap();
     let vcpu = set.add(VcpuId(0), vcpu).unwrap();
@@ -234,7 +263,9 @@ fn reset_goes_back_to_the_first_instruction() {
         assert!(matches!(set.reset_all(soon()), Err(VcpuError::NotPaused)));
         let guard = set.pause_all(soon()).unwrap();
         set.reset_all(soon()).unwrap();
-        let regs = vcpu.run_on(soon(), |vcpu| vcpu.fd().get_regs().unwrap()).unwrap();
+        let regs = vcpu
+            .run_on(soon(), |vcpu| vcpu.fd().get_regs().unwrap())
+            .unwrap();
         assert_eq!((regs.rip, regs.rax), (CODE, 0));
         guard.resume();
     }
@@ -285,7 +316,11 @@ fn the_width_of_a_port_access_is_known() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&seen);
     let handler = move |exit: KvmExit<'_>| match exit {
-        KvmExit::IoOut { port: 0x3f8, size, data } => {
+        KvmExit::IoOut {
+            port: 0x3f8,
+            size,
+            data,
+        } => {
             for access in data.chunks(size.into()) {
                 log.lock().unwrap().push(access.to_vec());
             }
@@ -325,18 +360,25 @@ fn a_triple_fault_reaches_the_handler_and_a_reset_revives() {
     assert_eq!(vcpu.state(), VcpuState::Failed);
     let failure = vcpu.failure().unwrap();
     assert_eq!(failure.kind, FailureKind::Run);
-    let VcpuEvent::Failed(told) = heard.lock().unwrap()[0].1.clone() else { panic!() };
+    let VcpuEvent::Failed(told) = heard.lock().unwrap()[0].1.clone() else {
+        panic!()
+    };
     assert_eq!(told, failure);
     // KVM says "shutdown" on hardware, "internal error" where it emulates instructions.
     let said = failure.message.to_lowercase();
-    assert!(said.contains("shutdown") || said.contains("internal error"), "{said}");
+    assert!(
+        said.contains("shutdown") || said.contains("internal error"),
+        "{said}"
+    );
     // mov al, 0; jmp $: a guest that behaves.
     machine.write(CODE, &[0xb0, 0x00, 0xeb, 0xfe]);
     let guard = set.pause_all(soon()).unwrap();
     set.reset_all(soon()).unwrap();
     guard.resume();
     eventually("it runs again", || {
-        vcpu.run_on(soon(), |vcpu| vcpu.fd().get_regs().unwrap().rip).unwrap() == CODE + 2
+        vcpu.run_on(soon(), |vcpu| vcpu.fd().get_regs().unwrap().rip)
+            .unwrap()
+            == CODE + 2
     });
     assert_eq!(vcpu.state(), VcpuState::Running);
     set.shutdown(soon()).unwrap();
@@ -388,10 +430,12 @@ fn a_storm_of_signals_at_every_thread_changes_nothing() {
     let machine = machine!(true);
     let set = VcpuSet::new(|_, _| {});
     for id in 0..2_u8 {
-        set.add(VcpuId(id.into()), machine.vcpu(id.into(), SPIN, quiet)).unwrap();
+        set.add(VcpuId(id.into()), machine.vcpu(id.into(), SPIN, quiet))
+            .unwrap();
     }
     let stop = Arc::new(AtomicBool::new(false));
     let storm = Arc::clone(&stop);
+    let (process, signal) = (std::process::id(), libc::SIGRTMIN());
     let storm = thread::spawn(move || {
         while !storm.load(Ordering::Relaxed) {
             for entry in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
@@ -399,9 +443,7 @@ fn a_storm_of_signals_at_every_thread_changes_nothing() {
                     continue;
                 };
                 // SAFETY: plain numbers; the signal has a handler that does nothing.
-                unsafe {
-                    libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGRTMIN());
-                }
+                unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal) };
             }
             thread::sleep(Duration::from_micros(500));
         }
@@ -410,11 +452,14 @@ fn a_storm_of_signals_at_every_thread_changes_nothing() {
     let mut rounds = 0;
     while rounds < 1_000 && start.elapsed() < Duration::from_secs(15) {
         set.pause_all(soon()).unwrap().resume();
-        set.run_on(VcpuId(1), soon(), |vcpu| vcpu.fd().get_regs().unwrap()).unwrap();
+        set.run_on(VcpuId(1), soon(), |vcpu| vcpu.fd().get_regs().unwrap())
+            .unwrap();
         rounds += 1;
     }
     let count = machine.counter();
-    eventually("the guest still makes progress", || machine.counter() != count);
+    eventually("the guest still makes progress", || {
+        machine.counter() != count
+    });
     stop.store(true, Ordering::Relaxed);
     storm.join().unwrap();
     set.shutdown(soon()).unwrap();
@@ -433,7 +478,8 @@ fn a_stuck_handler_is_named_with_its_port() {
         }
         quiet(exit)
     };
-    set.add(VcpuId(0), machine.vcpu(0, PIO_STORM, handler)).unwrap();
+    set.add(VcpuId(0), machine.vcpu(0, PIO_STORM, handler))
+        .unwrap();
     has_entered.recv().unwrap();
     let deadline = Instant::now().checked_add(Duration::from_millis(50));
     let error = set.pause_all(deadline).unwrap_err();

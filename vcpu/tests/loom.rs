@@ -5,14 +5,16 @@
 //! In the model: the control word, `immediate_exit`, the queue of the futex, the signal, and KVM_RUN as a step that tests
 //! `immediate_exit` and then blocks until a signal arrives. A signal that arrives outside KVM_RUN is lost, as a handler
 //! that does nothing loses it. The guest never exits by itself: a lost kick is a deadlock, which loom reports. Not in the model: the
-//! kernel, and time (no deadline ever passes).
+//! kernel, time (no deadline ever passes), and stale reads of the
+//! control word (each is followed by a compare-and-swap or by the futex's comparison, which do not believe them).
 #![cfg(loom)]
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail by unwrapping")]
+#![expect(clippy::unwrap_used, reason = "a test may fail by unwrapping")]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
 
 use loom::model::Builder;
 use loom::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 use vcpu::protocol::{ControlWord, Phase, Refusal};
@@ -23,8 +25,8 @@ struct Kernel {
     /// Whether the thread is in KVM_RUN, and whether a signal came since.
     run: Mutex<(bool, bool)>,
     signal: Condvar,
-    /// 1 while guest code may run.
-    guest_runs: AtomicUsize,
+    /// 1 while guest code may run. For assertions, so not a part of the model: std's.
+    guest_runs: std::sync::atomic::AtomicUsize,
 }
 
 impl Kernel {
@@ -33,7 +35,7 @@ impl Kernel {
             immediate_exit: AtomicU8::new(0),
             run: Mutex::new((false, false)),
             signal: Condvar::new(),
-            guest_runs: AtomicUsize::new(0),
+            guest_runs: std::sync::atomic::AtomicUsize::new(0),
         }
     }
 
@@ -77,7 +79,12 @@ struct Vcpu {
 
 impl Vcpu {
     fn new(control: ControlWord) -> Arc<Self> {
-        Arc::new(Self { control, kernel: Kernel::new(), work_done: AtomicUsize::new(0) })
+        let (kernel, work_done) = (Kernel::new(), AtomicUsize::new(0));
+        Arc::new(Self {
+            control,
+            kernel,
+            work_done,
+        })
     }
 
     /// The loop of a vCPU's thread.
@@ -124,7 +131,11 @@ impl Vcpu {
 
     fn wait_paused(&self) {
         self.control.wait_stopped(false, None).unwrap();
-        assert_eq!(self.kernel.guest_runs.load(Ordering::Relaxed), 0, "guest code in a pause");
+        assert_eq!(
+            self.kernel.guest_runs.load(Ordering::Relaxed),
+            0,
+            "guest code in a pause"
+        );
     }
 
     fn end(&self) {
@@ -132,9 +143,9 @@ impl Vcpu {
     }
 }
 
-/// The pauser's side: so many cycles, then the end.
+/// The pauser's side: so many pauses, with a resume between two, and the end during the last.
 fn cycles(vcpus: &[Arc<Vcpu>], count: usize) {
-    for _ in 0..count {
+    for cycle in 1..=count {
         for vcpu in vcpus {
             assert!(vcpu.control.request_stop(|| vcpu.kernel.kick()));
         }
@@ -142,11 +153,12 @@ fn cycles(vcpus: &[Arc<Vcpu>], count: usize) {
             vcpu.wait_paused();
         }
         for vcpu in vcpus {
-            vcpu.control.release_stop();
+            if cycle < count {
+                vcpu.control.release_stop();
+            } else {
+                vcpu.end();
+            }
         }
-    }
-    for vcpu in vcpus {
-        vcpu.end();
     }
 }
 
@@ -154,22 +166,65 @@ fn model(preemptions: Option<usize>, f: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound = preemptions;
     builder.max_branches = 10_000;
-    builder.check(f);
+    let count = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counter = std::sync::Arc::clone(&count);
+    builder.check(move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+        f();
+    });
+    let explored = count.load(Ordering::Relaxed);
+    eprintln!(
+        "{}: {explored} executions",
+        std::thread::current().name().unwrap_or("model")
+    );
 }
 
-/// Runs a model with a seeded bug: loom must find it, as a deadlock or a livelock or by an assertion.
-fn must_fail(preemptions: Option<usize>, f: impl Fn() + Sync + Send + 'static) {
-    let outcome = catch_unwind(AssertUnwindSafe(|| model(preemptions, f)));
-    assert!(outcome.is_err(), "loom did not find the seeded bug");
+/// Runs a model with a seeded bug: loom must find it, and say `finding`.
+///
+/// In a process of its own: loom's deadlock report unwinds through guards whose destructors panic again, which aborts.
+fn must_fail(
+    test: &str,
+    finding: &str,
+    preemptions: Option<usize>,
+    f: impl Fn() + Sync + Send + 'static,
+) {
+    const INSIDE: &str = "VCPU_LOOM_MUTANT";
+    if std::env::var_os(INSIDE).is_some() {
+        model(preemptions, f);
+        return;
+    }
+    let run = Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(INSIDE, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(!run.status.success(), "loom did not find the seeded bug");
+    assert!(
+        said.contains(finding),
+        "loom failed for another reason: {said}"
+    );
 }
 
 // --- The protocol as it is ---
 
-/// Unbounded: every interleaving of two pause and resume cycles with the vCPU's loop. The second pause may come right after
+/// Unbounded: every interleaving of one pause with the vCPU's loop.
+#[test]
+fn one_vcpu_one_cycle() {
+    model(None, || {
+        let vcpu = Vcpu::new(ControlWord::new(0, false));
+        let runner = Arc::clone(&vcpu);
+        let runner = thread::spawn(move || runner.run());
+        cycles(std::slice::from_ref(&vcpu), 1);
+        runner.join().unwrap();
+    });
+}
+
+/// Two pause and resume cycles, with up to five preemptions (all that have been tried, up to six, hold). The second pause may come right after
 /// the first resume, before the vCPU has noticed it, and finds `immediate_exit` in every state.
 #[test]
 fn one_vcpu_two_cycles() {
-    model(None, || {
+    model(Some(5), || {
         let vcpu = Vcpu::new(ControlWord::new(0, false));
         let thread = {
             let vcpu = Arc::clone(&vcpu);
@@ -232,7 +287,11 @@ fn a_vcpu_that_ends_by_itself() {
             })
         };
         let kick_after_end = || {
-            assert_eq!(ended.load(Ordering::Acquire), 0, "a thread that had ended was kicked");
+            assert_eq!(
+                ended.load(Ordering::Acquire),
+                0,
+                "a thread that had ended was kicked"
+            );
             vcpu.kernel.kick();
         };
         assert!(vcpu.control.request_stop(kick_after_end));
@@ -349,7 +408,7 @@ fn an_exclusive_section() {
 /// The look comes first and the clearing second: a kick in between is forgotten.
 #[test]
 fn mutant_clear_after_look() {
-    must_fail(None, || {
+    must_fail("mutant_clear_after_look", "deadlock", Some(3), || {
         let vcpu = Vcpu::new(ControlWord::new(0, false));
         let runner = Arc::clone(&vcpu);
         let runner = thread::spawn(move || {
@@ -376,133 +435,163 @@ fn mutant_clear_after_look() {
 /// The signal alone: it is lost between the look and KVM_RUN.
 #[test]
 fn mutant_signal_without_immediate_exit() {
-    must_fail(None, || {
-        let vcpu = Vcpu::new(ControlWord::new(0, false));
-        let runner = Arc::clone(&vcpu);
-        let runner = thread::spawn(move || runner.run());
-        assert!(vcpu.control.request_stop(|| vcpu.kernel.send_signal()));
-        vcpu.wait_paused();
-        vcpu.control.release_stop();
-        vcpu.end();
-        runner.join().unwrap();
-    });
+    must_fail(
+        "mutant_signal_without_immediate_exit",
+        "deadlock",
+        Some(3),
+        || {
+            let vcpu = Vcpu::new(ControlWord::new(0, false));
+            let runner = Arc::clone(&vcpu);
+            let runner = thread::spawn(move || runner.run());
+            assert!(vcpu.control.request_stop(|| vcpu.kernel.send_signal()));
+            vcpu.wait_paused();
+            vcpu.control.release_stop();
+            vcpu.end();
+            runner.join().unwrap();
+        },
+    );
 }
 
 /// `immediate_exit` alone: a vCPU that is in the guest does not look at it.
 #[test]
 fn mutant_immediate_exit_without_signal() {
-    must_fail(None, || {
-        let vcpu = Vcpu::new(ControlWord::new(0, false));
-        let runner = Arc::clone(&vcpu);
-        let runner = thread::spawn(move || runner.run());
-        let set = || vcpu.kernel.immediate_exit.store(1, Ordering::Release);
-        assert!(vcpu.control.request_stop(set));
-        vcpu.wait_paused();
-        vcpu.end();
-        runner.join().unwrap();
-    });
+    must_fail(
+        "mutant_immediate_exit_without_signal",
+        "deadlock",
+        Some(3),
+        || {
+            let vcpu = Vcpu::new(ControlWord::new(0, false));
+            let runner = Arc::clone(&vcpu);
+            let runner = thread::spawn(move || runner.run());
+            let set = || vcpu.kernel.immediate_exit.store(1, Ordering::Release);
+            assert!(vcpu.control.request_stop(set));
+            vcpu.wait_paused();
+            vcpu.end();
+            runner.join().unwrap();
+        },
+    );
 }
 
 /// The kick comes before the request: the vCPU looks, finds nothing, and goes back in.
 #[test]
 fn mutant_kick_before_publication() {
-    must_fail(None, || {
-        let vcpu = Vcpu::new(ControlWord::new(0, false));
-        let runner = Arc::clone(&vcpu);
-        let runner = thread::spawn(move || runner.run());
-        vcpu.kernel.kick();
-        assert!(vcpu.control.request_stop(|| ()));
-        vcpu.wait_paused();
-        vcpu.end();
-        runner.join().unwrap();
-    });
+    must_fail(
+        "mutant_kick_before_publication",
+        "deadlock",
+        Some(3),
+        || {
+            let vcpu = Vcpu::new(ControlWord::new(0, false));
+            let runner = Arc::clone(&vcpu);
+            let runner = thread::spawn(move || runner.run());
+            vcpu.kernel.kick();
+            assert!(vcpu.control.request_stop(|| ()));
+            vcpu.wait_paused();
+            vcpu.end();
+            runner.join().unwrap();
+        },
+    );
 }
 
 /// The signal comes before `immediate_exit`: the vCPU is between the look and KVM_RUN, and the signal is lost there.
 #[test]
 fn mutant_signal_before_immediate_exit() {
-    must_fail(None, || {
-        let vcpu = Vcpu::new(ControlWord::new(0, false));
-        let runner = Arc::clone(&vcpu);
-        let runner = thread::spawn(move || runner.run());
-        let swapped = || {
-            vcpu.kernel.send_signal();
-            vcpu.kernel.immediate_exit.store(1, Ordering::Release);
-        };
-        assert!(vcpu.control.request_stop(swapped));
-        vcpu.wait_paused();
-        vcpu.end();
-        runner.join().unwrap();
-    });
+    must_fail(
+        "mutant_signal_before_immediate_exit",
+        "deadlock",
+        Some(3),
+        || {
+            let vcpu = Vcpu::new(ControlWord::new(0, false));
+            let runner = Arc::clone(&vcpu);
+            let runner = thread::spawn(move || runner.run());
+            let swapped = || {
+                vcpu.kernel.send_signal();
+                vcpu.kernel.immediate_exit.store(1, Ordering::Release);
+            };
+            assert!(vcpu.control.request_stop(swapped));
+            vcpu.wait_paused();
+            vcpu.end();
+            runner.join().unwrap();
+        },
+    );
 }
 
 /// `immediate_exit` is never cleared: after the first pause the guest makes no progress.
 #[test]
 fn mutant_never_cleared() {
-    must_fail(None, || {
-        let vcpu = Vcpu::new(ControlWord::new(0, false));
-        let runner = Arc::clone(&vcpu);
-        let runner = thread::spawn(move || {
-            loop {
-                match runner.control.try_enter() {
-                    Ok(_) => {
-                        runner.kernel.run();
-                        runner.control.leave();
-                    }
-                    Err(refusal) => {
-                        if !runner.serve(refusal) {
-                            return;
+    must_fail(
+        "mutant_never_cleared",
+        "exceeded maximum number of branches",
+        Some(3),
+        || {
+            let vcpu = Vcpu::new(ControlWord::new(0, false));
+            let runner = Arc::clone(&vcpu);
+            let runner = thread::spawn(move || {
+                loop {
+                    match runner.control.try_enter() {
+                        Ok(_) => {
+                            runner.kernel.run();
+                            runner.control.leave();
+                        }
+                        Err(refusal) => {
+                            if !runner.serve(refusal) {
+                                return;
+                            }
                         }
                     }
                 }
+            });
+            vcpu.pause();
+            vcpu.control.release_stop();
+            // The guest must run again.
+            while vcpu.kernel.guest_runs.load(Ordering::Relaxed) == 0 {
+                thread::yield_now();
             }
-        });
-        vcpu.pause();
-        vcpu.control.release_stop();
-        // The guest must run again.
-        while vcpu.kernel.guest_runs.load(Ordering::Relaxed) == 0 {
-            thread::yield_now();
-        }
-        vcpu.end();
-        runner.join().unwrap();
-    });
+            vcpu.end();
+            runner.join().unwrap();
+        },
+    );
 }
 
 /// The vCPU acknowledges from within its exit handler, holding a device's lock: whoever paused it and then takes the lock waits
 /// for ever.
 #[test]
 fn mutant_acknowledgement_with_a_lock() {
-    must_fail(None, || {
-        let vcpu = Vcpu::new(ControlWord::new(0, false));
-        let device = Arc::new(Mutex::new(()));
-        let runner = {
-            let (vcpu, device) = (Arc::clone(&vcpu), Arc::clone(&device));
-            thread::spawn(move || {
-                vcpu.kernel.rearm();
-                if vcpu.control.try_enter().is_ok() {
-                    vcpu.kernel.run();
-                    vcpu.control.leave();
-                }
-                let _device = device.lock().unwrap();
-                vcpu.control.park();
-                while vcpu.control.load().stops() > 0 {
-                    vcpu.control.sleep();
-                }
-                drop(_device);
-                vcpu.control.end();
-            })
-        };
-        vcpu.pause();
-        drop(device.lock().unwrap());
-        vcpu.control.release_stop();
-        runner.join().unwrap();
-    });
+    must_fail(
+        "mutant_acknowledgement_with_a_lock",
+        "deadlock",
+        Some(3),
+        || {
+            let vcpu = Vcpu::new(ControlWord::new(0, false));
+            let device = Arc::new(Mutex::new(()));
+            let runner = {
+                let (vcpu, device) = (Arc::clone(&vcpu), Arc::clone(&device));
+                thread::spawn(move || {
+                    vcpu.kernel.rearm();
+                    if vcpu.control.try_enter().is_ok() {
+                        vcpu.kernel.run();
+                        vcpu.control.leave();
+                    }
+                    let _device = device.lock().unwrap();
+                    vcpu.control.park();
+                    while vcpu.control.load().stops() > 0 {
+                        vcpu.control.sleep();
+                    }
+                    drop(_device);
+                    vcpu.control.end();
+                })
+            };
+            vcpu.pause();
+            drop(device.lock().unwrap());
+            vcpu.control.release_stop();
+            runner.join().unwrap();
+        },
+    );
 }
 
 /// One sleeper is woken where two wait for the same acknowledgement.
 #[test]
 fn mutant_wake_one() {
-    must_fail(Some(3), || {
+    must_fail("mutant_wake_one", "deadlock", Some(3), || {
         let vcpu = Vcpu::new(ControlWord::waking_one(0));
         let runner = Arc::clone(&vcpu);
         let runner = thread::spawn(move || runner.run());
@@ -520,34 +609,39 @@ fn mutant_wake_one() {
 /// The work flag is taken by a load and a store: a pause that is published in between is overwritten.
 #[test]
 fn mutant_load_and_store_instead_of_one_step() {
-    must_fail(None, || {
-        let vcpu = Vcpu::new(ControlWord::new(0, false));
-        let runner = Arc::clone(&vcpu);
-        let runner = thread::spawn(move || {
-            loop {
-                runner.kernel.rearm();
-                match runner.control.try_enter() {
-                    Ok(_) => {
-                        runner.kernel.run();
-                        runner.control.leave();
-                    }
-                    Err(Refusal::Work) => {
-                        const WORK: u64 = 1 << 3;
-                        let word = runner.control.raw().load(Ordering::Acquire);
-                        runner.control.raw().store(word & !WORK, Ordering::Release);
-                    }
-                    Err(other) => {
-                        if !runner.serve(other) {
-                            return;
+    must_fail(
+        "mutant_load_and_store_instead_of_one_step",
+        "deadlock",
+        Some(3),
+        || {
+            let vcpu = Vcpu::new(ControlWord::new(0, false));
+            let runner = Arc::clone(&vcpu);
+            let runner = thread::spawn(move || {
+                loop {
+                    runner.kernel.rearm();
+                    match runner.control.try_enter() {
+                        Ok(_) => {
+                            runner.kernel.run();
+                            runner.control.leave();
+                        }
+                        Err(Refusal::Work) => {
+                            const WORK: u64 = 1 << 3;
+                            let word = runner.control.raw().load(Ordering::Acquire);
+                            runner.control.raw().store(word & !WORK, Ordering::Release);
+                        }
+                        Err(other) => {
+                            if !runner.serve(other) {
+                                return;
+                            }
                         }
                     }
                 }
-            }
-        });
-        vcpu.control.request_work(|| vcpu.kernel.kick());
-        vcpu.pause();
-        vcpu.control.release_stop();
-        vcpu.end();
-        runner.join().unwrap();
-    });
+            });
+            vcpu.control.request_work(|| vcpu.kernel.kick());
+            vcpu.pause();
+            vcpu.control.release_stop();
+            vcpu.end();
+            runner.join().unwrap();
+        },
+    );
 }

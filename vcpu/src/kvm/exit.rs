@@ -130,7 +130,10 @@ impl<'a> KvmExit<'a> {
             Self::Debug(_) => (kvm::KVM_EXIT_DEBUG, None),
             Self::Other(_) => (OTHER.into(), None),
         };
-        LastExit { code: code.try_into().unwrap_or(OTHER), address }
+        LastExit {
+            code: code.try_into().unwrap_or(OTHER),
+            address,
+        }
     }
 
     /// What to fail with when the handler has no use for this exit.

@@ -106,7 +106,15 @@ impl<H: ExitHandler> KvmVcpu<H> {
         let page = Arc::new(RunPage::map(&fd, run_size).map_err(KvmError::Map)?);
         let signal = KickSignal::install().map_err(KvmError::Signal)?;
         let (refused_msrs, reset_state) = (Vec::new(), None);
-        Ok(Self { fd, page, signal, msr_list, refused_msrs, reset_state, handler })
+        Ok(Self {
+            fd,
+            page,
+            signal,
+            msr_list,
+            refused_msrs,
+            reset_state,
+            handler,
+        })
     }
 
     /// The vCPU's descriptor, for the ioctls that this crate does not know.
@@ -155,7 +163,10 @@ impl<H: ExitHandler> VcpuRun for KvmVcpu<H> {
 
     fn kicker(&mut self) -> Arc<dyn Kicker> {
         let target = self.signal.accept_on_this_thread();
-        Arc::new(KvmKicker { page: Arc::clone(&self.page), target })
+        Arc::new(KvmKicker {
+            page: Arc::clone(&self.page),
+            target,
+        })
     }
 
     fn run(&mut self, entry: &mut Entry<'_>) -> Control {
@@ -253,6 +264,8 @@ impl Kicker for KvmKicker {
 
 impl<H> fmt::Debug for KvmVcpu<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KvmVcpu").field("fd", &self.fd).finish_non_exhaustive()
+        f.debug_struct("KvmVcpu")
+            .field("fd", &self.fd)
+            .finish_non_exhaustive()
     }
 }

@@ -50,7 +50,11 @@ pub(super) fn save(fd: &VcpuFd, msr_list: &[u32]) -> Result<KvmState, KvmError> 
         mp_state: fd.get_mp_state().ok(),
         regs: fd.get_regs().map_err(KvmError::at("KVM_GET_REGS"))?,
         sregs: fd.get_sregs().map_err(KvmError::at("KVM_GET_SREGS"))?,
-        fpu: if xsave.is_none() { fd.get_fpu().ok() } else { None },
+        fpu: if xsave.is_none() {
+            fd.get_fpu().ok()
+        } else {
+            None
+        },
         xsave,
         xcrs: fd.get_xcrs().ok(),
         debug_regs: fd.get_debug_regs().ok(),
@@ -65,13 +69,18 @@ pub(super) fn save(fd: &VcpuFd, msr_list: &[u32]) -> Result<KvmState, KvmError> 
 pub(super) fn restore(fd: &VcpuFd, state: &KvmState) -> Result<Vec<u32>, KvmError> {
     // The APIC base is in the segment registers: before the APIC. XCR0 says what XSAVE may hold: before it.
     // The APIC's mode says which MSRs it has (the TSC deadline): before them. Events last, for the others may queue some.
-    fd.set_sregs(&state.sregs).map_err(KvmError::at("KVM_SET_SREGS"))?;
-    fd.set_regs(&state.regs).map_err(KvmError::at("KVM_SET_REGS"))?;
+    fd.set_sregs(&state.sregs)
+        .map_err(KvmError::at("KVM_SET_SREGS"))?;
+    fd.set_regs(&state.regs)
+        .map_err(KvmError::at("KVM_SET_REGS"))?;
     if let Some(xcrs) = &state.xcrs {
         fd.set_xcrs(xcrs).map_err(KvmError::at("KVM_SET_XCRS"))?;
     }
     if let Some(region) = state.xsave.as_deref() {
-        let xsave = kvm_xsave { region: *region, ..Default::default() };
+        let xsave = kvm_xsave {
+            region: *region,
+            ..Default::default()
+        };
         sys::set_xsave(fd, &xsave).map_err(KvmError::at("KVM_SET_XSAVE"))?;
     }
     if let Some(fpu) = &state.fpu {
@@ -82,13 +91,16 @@ pub(super) fn restore(fd: &VcpuFd, state: &KvmState) -> Result<Vec<u32>, KvmErro
     }
     let refused = set_msrs(fd, &state.msrs)?;
     if let Some(mp_state) = state.mp_state {
-        fd.set_mp_state(mp_state).map_err(KvmError::at("KVM_SET_MP_STATE"))?;
+        fd.set_mp_state(mp_state)
+            .map_err(KvmError::at("KVM_SET_MP_STATE"))?;
     }
     if let Some(debug_regs) = &state.debug_regs {
-        fd.set_debug_regs(debug_regs).map_err(KvmError::at("KVM_SET_DEBUGREGS"))?;
+        fd.set_debug_regs(debug_regs)
+            .map_err(KvmError::at("KVM_SET_DEBUGREGS"))?;
     }
     if let Some(events) = &state.events {
-        fd.set_vcpu_events(events).map_err(KvmError::at("KVM_SET_VCPU_EVENTS"))?;
+        fd.set_vcpu_events(events)
+            .map_err(KvmError::at("KVM_SET_VCPU_EVENTS"))?;
     }
     Ok(refused)
 }
@@ -101,16 +113,23 @@ fn get_msrs(fd: &VcpuFd, list: &[u32]) -> Result<(Vec<kvm_msr_entry>, Vec<u32>),
         let entries: Vec<_> = left
             .iter()
             .take(MSRS_AT_A_TIME)
-            .map(|&index| kvm_msr_entry { index, ..Default::default() })
+            .map(|&index| kvm_msr_entry {
+                index,
+                ..Default::default()
+            })
             .collect();
         let mut msrs = Msrs::from_entries(&entries).map_err(|_| KvmError::MsrList)?;
-        let done = fd.get_msrs(&mut msrs).map_err(KvmError::at("KVM_GET_MSRS"))?;
+        let done = fd
+            .get_msrs(&mut msrs)
+            .map_err(KvmError::at("KVM_GET_MSRS"))?;
         read.extend(msrs.as_slice().iter().take(done));
         // KVM stops before the first that it does not have.
         if let Some(failed) = entries.get(done) {
             absent.push(failed.index);
         }
-        left = left.get(done.saturating_add(usize::from(done < entries.len()))..).unwrap_or(&[]);
+        left = left
+            .get(done.saturating_add(usize::from(done < entries.len()))..)
+            .unwrap_or(&[]);
     }
     Ok((read, absent))
 }
@@ -126,7 +145,9 @@ fn set_msrs(fd: &VcpuFd, entries: &[kvm_msr_entry]) -> Result<Vec<u32>, KvmError
         if let Some(failed) = some.get(done) {
             refused.push(failed.index);
         }
-        left = left.get(done.saturating_add(usize::from(done < some.len()))..).unwrap_or(&[]);
+        left = left
+            .get(done.saturating_add(usize::from(done < some.len()))..)
+            .unwrap_or(&[]);
     }
     Ok(refused)
 }

@@ -30,7 +30,10 @@ impl Futex {
             }),
         };
         let left = left.as_ref().map_or(ptr::null(), ptr::from_ref);
-        #[expect(clippy::cast_possible_truncation, reason = "the futex compares the low half")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the futex compares the low half"
+        )]
         let low = seen as u32;
         // SAFETY: the address is that of a live, aligned half of an atomic, borrowed for the call; `left` is null
         // or points to a timespec that outlives the call. The kernel only reads both. Every error

@@ -1,5 +1,11 @@
 //! Every `unsafe` block of this crate: futex, kick signal, and the run page of a KVM vCPU.
-#![expect(unsafe_code, reason = "the one module that talks to the kernel without a safe wrapper")]
+#![cfg_attr(
+    any(feature = "kvm", not(any(loom, shuttle))),
+    expect(
+        unsafe_code,
+        reason = "the one module that talks to the kernel without a safe wrapper"
+    )
+)]
 
 #[cfg(not(any(loom, shuttle)))]
 mod futex;

@@ -9,8 +9,16 @@ use crate::kvm::{InternalError, KvmExit};
 
 /// What the first look at an exit found that needs a second look, at `kvm_run`.
 enum Seen {
-    In { port: u16, data: *mut u8, len: usize },
-    Out { port: u16, data: *const u8, len: usize },
+    In {
+        port: u16,
+        data: *mut u8,
+        len: usize,
+    },
+    Out {
+        port: u16,
+        data: *const u8,
+        len: usize,
+    },
     InternalError,
 }
 
@@ -20,12 +28,16 @@ pub(crate) fn run<T>(
     on: impl FnOnce(Result<KvmExit<'_>, kvm_ioctls::Error>) -> T,
 ) -> T {
     let seen = match fd.run() {
-        Ok(VcpuExit::IoIn(port, data)) => {
-            Seen::In { port, data: data.as_mut_ptr(), len: data.len() }
-        }
-        Ok(VcpuExit::IoOut(port, data)) => {
-            Seen::Out { port, data: data.as_ptr(), len: data.len() }
-        }
+        Ok(VcpuExit::IoIn(port, data)) => Seen::In {
+            port,
+            data: data.as_mut_ptr(),
+            len: data.len(),
+        },
+        Ok(VcpuExit::IoOut(port, data)) => Seen::Out {
+            port,
+            data: data.as_ptr(),
+            len: data.len(),
+        },
         Ok(VcpuExit::InternalError) => Seen::InternalError,
         Ok(other) => return on(Ok(KvmExit::from_kvm(other))),
         Err(error) => return on(Err(error)),
@@ -62,7 +74,10 @@ fn io_size(run: &kvm_run) -> u8 {
 /// The sub-error of KVM_EXIT_INTERNAL_ERROR, and its data.
 fn internal_error(run: &kvm_run) -> InternalError {
     if run.exit_reason != KVM_EXIT_INTERNAL_ERROR {
-        return InternalError { suberror: 0, data: Vec::new() };
+        return InternalError {
+            suberror: 0,
+            data: Vec::new(),
+        };
     }
     // SAFETY: as in `io_size`.
     let internal = unsafe { run.__bindgen_anon_1.internal };

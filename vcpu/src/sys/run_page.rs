@@ -32,9 +32,8 @@ impl RunPage {
         }
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
         // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing of ours.
-        let page = unsafe {
-            libc::mmap(ptr::null_mut(), size, protection, flags, fd.as_raw_fd(), 0)
-        };
+        let page =
+            unsafe { libc::mmap(ptr::null_mut(), size, protection, flags, fd.as_raw_fd(), 0) };
         if page == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
@@ -44,7 +43,10 @@ impl RunPage {
 
     /// Sets or clears the byte. The kernel reads it at each KVM_RUN.
     pub(crate) fn set_immediate_exit(&self, exit: bool) {
-        let byte = self.page.as_ptr().wrapping_add(offset_of!(kvm_run, immediate_exit));
+        let byte = self
+            .page
+            .as_ptr()
+            .wrapping_add(offset_of!(kvm_run, immediate_exit));
         // SAFETY: the offset lies within the mapping, which lives as long as `self`; a u8 is always aligned. In this
         // process the byte is touched only through such atomics (`VcpuFd::set_kvm_immediate_exit` is never called).
         let byte = unsafe { AtomicU8::from_ptr(byte) };

@@ -64,7 +64,11 @@ impl KickSignal {
         let process = unsafe { libc::getpid() };
         // SAFETY: no arguments, cannot fail.
         let thread = unsafe { libc::gettid() };
-        ThreadTarget { process, thread, signal: self.0 }
+        ThreadTarget {
+            process,
+            thread,
+            signal: self.0,
+        }
     }
 }
 
@@ -81,13 +85,16 @@ impl ThreadTarget {
     /// the kicks under way, and a thread waits for them before it ends.
     pub(crate) fn signal(self) {
         // SAFETY: plain numbers; the handler does nothing, so even a wrong thread would see no more than an EINTR.
-        let sent = unsafe {
-            libc::syscall(libc::SYS_tgkill, self.process, self.thread, self.signal)
-        };
+        let sent =
+            unsafe { libc::syscall(libc::SYS_tgkill, self.process, self.thread, self.signal) };
         debug_assert!(sent == 0, "tgkill: {}", io::Error::last_os_error());
     }
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kvm_bindings::kvm_userspace_memory_region;
-use kvm_ioctls::{Kvm, VmFd};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use vcpu::kvm::{ExitHandler, KvmVcpu};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
@@ -44,7 +44,13 @@ impl Machine {
 
     /// A vCPU that will run `code`: that of vCPU 0 is at `CODE`, each further one has 256 bytes more.
     pub(crate) fn vcpu<H: ExitHandler>(&self, id: u64, code: &[u8], handler: H) -> KvmVcpu<H> {
-        let start = CODE + id * 0x100;
+        let fd = self.descriptor(id, code);
+        KvmVcpu::new(fd, self.vm.run_size(), self.msrs.clone(), handler).unwrap()
+    }
+
+    /// The same, without the crate under test.
+    pub(crate) fn descriptor(&self, id: u64, code: &[u8]) -> VcpuFd {
+        let start = CODE | (id << 8);
         self.write(start, code);
         let fd = self.vm.create_vcpu(id).unwrap();
         let mut sregs = fd.get_sregs().unwrap();
@@ -57,15 +63,22 @@ impl Machine {
         (regs.rip, regs.rflags, regs.rax) = (start, 2, 0);
         fd.set_regs(&regs).unwrap();
         // Without this, those but the first would wait for a start-up IPI.
-        let runnable = kvm_bindings::kvm_mp_state { mp_state: 0 };
         if id > 0 {
-            fd.set_mp_state(runnable).unwrap();
+            let runnable = kvm_bindings::kvm_mp_state { mp_state: 0 };
+            // Refused without an in-kernel interrupt controller, where they run at once.
+            fd.set_mp_state(runnable).ok();
         }
-        KvmVcpu::new(fd, self.vm.run_size(), self.msrs.clone(), handler).unwrap()
+        fd
+    }
+
+    pub(crate) fn run_size(&self) -> usize {
+        self.vm.run_size()
     }
 
     pub(crate) fn write(&self, address: u64, bytes: &[u8]) {
-        self.memory.write_slice(bytes, GuestAddress(address)).unwrap();
+        self.memory
+            .write_slice(bytes, GuestAddress(address))
+            .unwrap();
     }
 
     pub(crate) fn counter(&self) -> u16 {
