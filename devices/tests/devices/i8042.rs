@@ -93,6 +93,16 @@ fn the_output_port_resets_when_bit_0_is_written_as_0() {
 }
 
 #[test]
+fn a_command_takes_the_place_of_one_that_waits_for_data() {
+    let rig = Rig::new();
+    rig.command(0xd1);
+    assert_eq!(rig.ask(0xaa), 0x55);
+    rig.data(0);
+    assert_eq!(rig.power.take(), [], "the byte was for the keyboard");
+    assert_eq!(rig.ask(0xd0), 0xcf);
+}
+
+#[test]
 fn reset_values() {
     let rig = Rig::new();
     for _ in 0..2 {
