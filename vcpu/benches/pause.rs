@@ -189,18 +189,29 @@ fn main() {
     let mut floor_times = Vec::new();
     let mut signal_times = Vec::new();
     let begin = Instant::now();
-    while begin.elapsed() < BUDGET {
-        floor.go_on(RUN);
-        thread::sleep(SETTLE);
-        let start = Instant::now();
-        floor.pause();
-        floor_times.push(start.elapsed());
-        // What one signal more costs its sender.
-        let start = Instant::now();
-        floor.signal();
-        signal_times.push(start.elapsed());
-        for (_, side, times) in &mut sides {
-            times.push(side.round());
+    for round in 0_u32.. {
+        if begin.elapsed() > BUDGET {
+            break;
+        }
+        // Whose turn is first changes, so that nobody always follows the busiest.
+        for turn in 0..5 {
+            match (turn + round) % 5 {
+                0 => {
+                    floor.go_on(RUN);
+                    thread::sleep(SETTLE);
+                    let start = Instant::now();
+                    floor.pause();
+                    floor_times.push(start.elapsed());
+                    // What one signal more costs its sender.
+                    let start = Instant::now();
+                    floor.signal();
+                    signal_times.push(start.elapsed());
+                }
+                side => {
+                    let (_, side, times) = &mut sides[side as usize - 1];
+                    times.push(side.round());
+                }
+            }
         }
     }
     let floor_time = median(&mut floor_times);

@@ -1,0 +1,118 @@
+//! The whole set, under schedules that loom cannot reach: more vCPUs, more cycles, several clients.
+//!
+//! `RUSTFLAGS="--cfg shuttle" cargo test --release -p vcpu --features test-utilities --test shuttle --target-dir target/shuttle`
+//!
+//! Random schedules, and PCT: the latter finds what needs few but far-apart preemptions, livelocks among it.
+#![cfg(all(shuttle, feature = "test-utilities"))]
+#![expect(clippy::unwrap_used, reason = "a test may fail by unwrapping")]
+
+use shuttle::thread;
+use vcpu::fake::{FakeVcpu, Step};
+use vcpu::{Control, VcpuId, VcpuSet, VcpuState};
+
+const SCHEDULES: usize = 2_000;
+
+fn explore(f: impl Fn() + Send + Sync + Clone + 'static) {
+    shuttle::check_random(f.clone(), SCHEDULES);
+    shuttle::check_pct(f, SCHEDULES, 3);
+}
+
+fn set_of(count: u32) -> VcpuSet<FakeVcpu> {
+    let set = VcpuSet::new(|_, _| {});
+    for id in 0..count {
+        set.add(VcpuId(id), FakeVcpu::new()).unwrap();
+    }
+    set
+}
+
+#[test]
+fn three_clients_pause_four_vcpus() {
+    explore(|| {
+        let set = set_of(4);
+        let clients = [(); 3].map(|()| {
+            let set = set.clone();
+            thread::spawn(move || {
+                for _ in 0..3 {
+                    let guard = set.pause_all(None).unwrap();
+                    let states = set.states();
+                    assert!(states.iter().all(|(_, state)| *state == VcpuState::Paused));
+                    guard.resume();
+                }
+            })
+        });
+        for client in clients {
+            client.join().unwrap();
+        }
+        set.shutdown(None).unwrap();
+    });
+}
+
+#[test]
+fn work_holds_and_exclusive_sections_against_pauses() {
+    explore(|| {
+        let set = VcpuSet::new(|_, _| {});
+        for id in 0..4 {
+            let vcpu = FakeVcpu::new();
+            let guest = vcpu.guest();
+            guest.push(Step::access(move || match id {
+                0 => Control::Hold,
+                1 => Control::Halted,
+                2 => Control::Exited,
+                _ => Control::Continue,
+            }));
+            set.add(VcpuId(id), vcpu).unwrap();
+        }
+        let (pauser, worker, excluder) = (set.clone(), set.clone(), set.clone());
+        let pauser = thread::spawn(move || {
+            for _ in 0..2 {
+                pauser.pause_all(None).unwrap().resume();
+            }
+        });
+        let worker = thread::spawn(move || {
+            for _ in 0..2 {
+                worker
+                    .run_on(VcpuId(3), None, |vcpu| vcpu.registers())
+                    .unwrap();
+                worker.run_on_all(None, |vcpu| assert!(!vcpu.is_half_done()));
+            }
+        });
+        let excluder = thread::spawn(move || {
+            for _ in 0..2 {
+                excluder.exclusive(None, || ()).unwrap();
+            }
+        });
+        for thread in [pauser, worker, excluder] {
+            thread.join().unwrap();
+        }
+        set.shutdown(None).unwrap();
+    });
+}
+
+#[test]
+fn hot_add_and_remove_against_pauses() {
+    explore(|| {
+        let set = set_of(2);
+        let (pauser, adder) = (set.clone(), set.clone());
+        let pauser =
+            thread::spawn(move || {
+                for _ in 0..3 {
+                    let guard = pauser.pause_all(None).unwrap();
+                    let states = pauser.states();
+                    assert!(states.iter().all(|(_, state)| {
+                        matches!(state, VcpuState::Paused | VcpuState::Exited)
+                    }));
+                    drop(guard);
+                }
+            });
+        let adder = thread::spawn(move || {
+            for _ in 0..2 {
+                adder.add(VcpuId(9), FakeVcpu::new()).unwrap();
+                drop(adder.remove(VcpuId(9), None).unwrap());
+            }
+            drop(adder.remove(VcpuId(0), None).unwrap());
+        });
+        pauser.join().unwrap();
+        adder.join().unwrap();
+        set.shutdown(None).unwrap();
+    });
+}
