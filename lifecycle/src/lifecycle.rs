@@ -88,6 +88,13 @@ impl Lists {
 
 /// The lifecycle of one machine. Lives on the main-loop thread; everybody else has
 /// [`Requests`].
+///
+/// It cannot be sent to another thread, and neither can the notifiers and handlers on it:
+///
+/// ```compile_fail
+/// fn another_thread<T: Send>() {}
+/// fn of<M: Send, S: Send>() { another_thread::<lifecycle::Lifecycle<M, S>>() }
+/// ```
 pub struct Lifecycle<M, S> {
     pub(crate) machine: M,
     pub(crate) sink: S,

@@ -104,10 +104,12 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
             }
             Phase::Shutdown => {
                 latched.shutdown = requests.shutdown.take();
-                latched.signal = match latched.shutdown {
-                    Some(_) => requests.signal.take(),
-                    None => None,
+                // A signal's own request powers off: one that came in just now has yet to follow.
+                let reports = match self.compat {
+                    Compat::Qemu7_2 => latched.shutdown.is_some(),
+                    Compat::Current => latched.shutdown.is_some_and(|request| request.poweroff),
                 };
+                latched.signal = reports.then(|| requests.signal.take()).flatten();
             }
             Phase::Reset => {
                 latched.reset = pending(requests.reset_pending())

@@ -7,7 +7,7 @@
 //! Exit status: 0; 2 when the last machine ended in an abort; 3 for a wrong option; 4 for a line
 //! that cannot be read.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,7 +24,10 @@ const BAD_OPTION: u8 = 3;
 const BAD_LINE: u8 = 4;
 
 /// Injections nest as deep as a scenario likes.
-const STACK: usize = 1 << 30;
+const STACK: usize = 1 << 28;
+
+/// So much is printed at a time, unless a person is at the keyboard.
+const PAGE: usize = 1 << 16;
 
 fn main() -> ExitCode {
     let compat = match compat_option(std::env::args().skip(1)) {
@@ -77,6 +80,7 @@ fn simulate(compat: Compat, input: impl BufRead, output: &mut impl Write) -> io:
         let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.extend_from_slice(text.as_bytes());
     };
+    let typed = io::stdin().is_terminal();
     let mut world = fresh();
     let mut status = 0;
     for line in input.split(b'\n') {
@@ -105,10 +109,12 @@ fn simulate(compat: Compat, input: impl BufRead, output: &mut impl Write) -> io:
                 break;
             }
         }
-        flush(&lines, output)?;
+        let pending = lines.lock().unwrap_or_else(PoisonError::into_inner).len();
+        if pending > if typed { 0 } else { PAGE } {
+            flush(&lines, output)?;
+        }
     }
     flush(&lines, output)?;
-    output.flush()?;
     if status == 0 && world.left() == Left::Aborted {
         status = ABORTED;
     }
@@ -119,5 +125,5 @@ fn flush(lines: &Mutex<Vec<u8>>, output: &mut impl Write) -> io::Result<()> {
     let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
     output.write_all(&lines)?;
     lines.clear();
-    Ok(())
+    output.flush()
 }
