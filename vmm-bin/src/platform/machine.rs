@@ -97,6 +97,7 @@ impl Machine {
 
         let vm = host.create_vm()?;
         memory.attach(&vm)?;
+        vm.create_interrupt_controllers()?;
         let clock = Arc::new(VirtualClock::stopped());
         let gate = Arc::new(HoldGate::new(events));
         let shape = Shape {
