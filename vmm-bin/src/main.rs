@@ -22,6 +22,7 @@ mod error;
 mod events;
 mod guest;
 mod lines;
+mod logging;
 mod machine;
 mod main_loop;
 mod pidfile;
@@ -31,6 +32,7 @@ mod qmp;
 mod rate;
 mod serial;
 mod signals;
+mod stream;
 mod sys;
 mod terminal;
 mod vmm;
@@ -49,7 +51,7 @@ fn main() -> ExitCode {
         Ok(Invocation::Show(text)) => return show(&text),
         Err(error) => return fail(&error, USAGE),
     };
-    start_logging();
+    logging::start();
     let exit_codes = config.exit_codes;
     match vmm::run(*config) {
         Ok(status) => {
@@ -62,17 +64,6 @@ fn main() -> ExitCode {
         }
         Err(error) => fail(&error, error.exit_code()),
     }
-}
-
-/// Log lines go to standard error; RUST_LOG says which.
-fn start_logging() {
-    let filter = env_logger::Env::default().default_filter_or("info");
-    env_logger::Builder::from_env(filter)
-        .format(|line, record| {
-            let (time, level) = (line.timestamp_millis(), record.level());
-            writeln!(line, "{time} {level:<5} {}", record.args())
-        })
-        .init();
 }
 
 fn show(text: &str) -> ExitCode {

@@ -66,6 +66,10 @@ struct Visible {
 /// # Errors
 /// When it cannot be started, or the main loop breaks; nothing is left behind.
 pub(crate) fn run(config: Config) -> Result<ExitStatus, Error> {
+    // Nothing is ever executed from here, so nothing is lost with it.
+    if let Err(error) = rustix::thread::set_no_new_privs(true) {
+        warn!("cannot give up new privileges: {error}");
+    }
     let bell = Arc::new(Doorbell::new().map_err(Error::Descriptors)?);
     let requests = Arc::new(Requests::new(Arc::new(Waker(Arc::clone(&bell)))));
     set_actions(&requests, &config);

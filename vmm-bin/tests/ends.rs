@@ -280,3 +280,31 @@ fn clients_of_the_serial_socket_take_turns() {
     second.write_all(b"s").unwrap();
     assert_eq!(vm.wait().code, Some(0));
 }
+
+/// A log that nobody reads costs lines, and neither the guest nor the monitor waits for its reader.
+#[test]
+fn a_reader_of_the_log_may_stop() {
+    if !kvm("a_reader_of_the_log_may_stop") {
+        return;
+    }
+    let directory = Directory::new();
+    let mut child = program()
+        .args(["--qmp", &directory.option("unix", "qmp")])
+        .args(["--serial", "none"])
+        .env("RUST_LOG", "trace")
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _unread = child.stderr.take().unwrap();
+    wait_for("socket", || UnixStream::connect(directory.path("qmp")).ok());
+    let mut qmp = Qmp::connect(&directory.path("qmp"));
+    // More than a pipe holds: two lines for each stop, and two for each cont.
+    for _ in 0..1000 {
+        qmp.execute("stop");
+        qmp.execute("cont");
+    }
+    qmp.execute("quit");
+    let status = wait_for("end", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+}

@@ -12,9 +12,10 @@ use log::{error, info, warn};
 use vmm_sys_util::epoll::EventSet;
 
 use super::feed::{Feed, Receiver};
-use super::flow::{Drain, Flow, Stream, discard};
+use super::flow::{Drain, Flow, discard};
 use super::{Backend, Line};
 use crate::doorbell::Doorbell;
+use crate::stream::Stream;
 use crate::terminal::{Escape, HELP, Key};
 
 /// What to do when the user asks for the end.
