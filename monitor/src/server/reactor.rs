@@ -57,7 +57,8 @@ impl<C> Server<C> {
     /// When the client that has gone without negotiation for longest has had its time, if another
     /// one waits for its place.
     pub(super) fn next_eviction(&self) -> Option<Instant> {
-        if !self.listeners.iter().any(|listener| listener.knocked) {
+        let full = self.clients.len() >= self.limits.clients;
+        if !full || !self.listeners.iter().any(|listener| listener.knocked) {
             return None;
         }
         let idle = self
