@@ -126,18 +126,21 @@ fn reset_steps(latched: &Latched, compat: Compat) -> Steps {
     };
     steps.push(Step::PauseVcpus);
     steps.push_if(compat == Compat::Current, Step::DropStale);
-    push_reset(&mut steps, cause, compat);
+    for step in &plan_reset(cause, compat) {
+        steps.push(step);
+    }
     steps.push(Step::ResumeVcpus);
     steps
 }
 
-/// The reset itself: QEMU's `qemu_system_reset`.
-pub(crate) fn push_reset(steps: &mut Steps, cause: ShutdownCause, compat: Compat) {
-    steps.push(Step::SynchronizeState);
-    steps.push(Step::ResetMachine(cause));
+/// The reset itself, of a machine whose vCPUs are paused: QEMU's `qemu_system_reset`.
+#[must_use]
+pub fn plan_reset(cause: ShutdownCause, compat: Compat) -> Steps {
+    let mut steps = Steps::of(&[Step::SynchronizeState, Step::ResetMachine(cause)]);
     steps.push_if(cause.announces_reset(), Step::Emit(Notice::Reset(cause)));
     steps.push(Step::SynchronizePostReset);
     steps.push_if(compat == Compat::Current, Step::Forget);
+    steps
 }
 
 /// A machine that was not running is fresh after a reset, unless its state belongs to somebody

@@ -13,8 +13,9 @@ use std::sync::atomic::Ordering;
 use notifiers::NestingExceeded;
 use runstate::{Change, InvalidTransition, RunState, TransitionTable};
 
+use crate::cause::ShutdownCause;
 use crate::compat::Compat;
-use crate::decide::{admit_set, plan_start, plan_stop, start_takes_vmstop};
+use crate::decide::{admit_set, plan_reset, plan_start, plan_stop, start_takes_vmstop};
 use crate::error::Error;
 use crate::event::{Event, EventSink, Report};
 use crate::handlers::StateNotice;
@@ -149,6 +150,22 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
                 self.set(target)
             }
         }
+    }
+
+    /// Resets the machine now; its vCPUs must be paused. At power-on with the cause `none`, which
+    /// nobody is told of; before a snapshot is loaded with `snapshot-load`; and in a machine's own
+    /// part of a wakeup. Everybody else asks for a reset and leaves it to a turn.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Reset`]: the machine needs another reset before it runs.
+    pub fn system_reset(&self, cause: ShutdownCause) -> Result<(), Error> {
+        let result = self.perform_all(&plan_reset(cause, self.compat), self.situation());
+        if result.is_err() {
+            let now = self.situation();
+            self.memory.set(now.after(Step::RequireReset, self.compat));
+        }
+        result
     }
 
     fn stop_machine(&self, now: Situation, target: RunState, announced: bool) -> Result<(), Error> {

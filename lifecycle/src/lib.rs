@@ -30,7 +30,8 @@ mod turn;
 pub use cause::{ShutdownCause, WakeupReason};
 pub use compat::Compat;
 pub use decide::{
-    TurnPlan, admit_set, decide, plan_start, plan_stop, start_takes_vmstop, step, walk_turn,
+    TurnPlan, admit_set, decide, plan_reset, plan_start, plan_stop, start_takes_vmstop, step,
+    walk_turn,
 };
 pub use error::{Error, MachineError};
 pub use event::{Event, EventSink, Report};

@@ -324,6 +324,25 @@ fn a_suspend_to_disk_is_an_event_and_a_shutdown() {
 }
 
 #[test]
+fn the_reset_at_power_on_is_silent_and_one_that_fails_keeps_the_machine_off() {
+    let (vm, notes) = machine(NOW);
+    vm.system_reset(ShutdownCause::None).expect("resets");
+    assert_eq!(notes.take(), ["reset none"]);
+    vm.system_reset(ShutdownCause::SnapshotLoad)
+        .expect("resets");
+    assert!(notes.events().is_empty());
+    notes.reset_fails.set(true);
+    assert!(matches!(
+        vm.system_reset(ShutdownCause::None),
+        Err(Error::Reset(_))
+    ));
+    assert_eq!(vm.start(), Err(Error::ResetRequired));
+    notes.reset_fails.set(false);
+    vm.system_reset(ShutdownCause::None).expect("resets");
+    vm.start().expect("starts");
+}
+
+#[test]
 fn a_held_vcpu_is_released_when_its_request_is_dropped() {
     use lifecycle::Posted;
     let (vm, notes) = running(NOW);
