@@ -386,7 +386,8 @@ impl World {
 
     fn remove_handler(&self, id: &str) {
         let mut handlers = self.handlers.borrow_mut();
-        let at = handlers.iter().rposition(|(of, _)| of == id);
+        // Of several with one ID, the oldest.
+        let at = handlers.iter().position(|(of, _)| of == id);
         let removed = at.map(|at| handlers.remove(at));
         drop(handlers);
         drop(removed);
@@ -431,6 +432,7 @@ impl World {
 
     fn remove_notifier(&self, list: List, id: &str) {
         let mut notifiers = self.notifiers.borrow_mut();
+        // Of several with one ID, the newest: the first on the list.
         let at = notifiers
             .iter()
             .rposition(|(of, name, _)| *of == list && name == id);

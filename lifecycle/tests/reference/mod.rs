@@ -207,10 +207,10 @@ impl Reference {
                 self.handlers.sort_by_key(|handler| handler.priority);
             }
             ["handler", "del", id] => {
-                let newest = self.handlers.iter().filter(|handler| handler.id == id);
-                let newest = newest.map(|handler| handler.serial).max();
+                let oldest = self.handlers.iter().filter(|handler| handler.id == id);
+                let oldest = oldest.map(|handler| handler.serial).min();
                 self.handlers
-                    .retain(|handler| Some(handler.serial) != newest);
+                    .retain(|handler| Some(handler.serial) != oldest);
             }
             ["notifier", "add", list, id] => {
                 self.serial += 1;
