@@ -27,7 +27,7 @@ pub fn decide(
     compat: Compat,
 ) -> Steps {
     match phase {
-        Phase::Panic => panic_steps(now, latched, actions),
+        Phase::Reports => report_steps(now, latched, actions),
         Phase::Debug if latched.debug => latched_stop(phase, now, RunState::Debug, compat),
         Phase::Suspend if latched.suspend => suspend_steps(now, latched, compat),
         Phase::Shutdown => shutdown_steps(latched),
@@ -47,10 +47,11 @@ pub fn decide(
     }
 }
 
-/// A panic that a vCPU thread reported: as in QEMU, its stop and its shutdown are latched, so
-/// that a panic which ends the process shows no stop.
-fn panic_steps(now: Situation, latched: &Latched, actions: Actions) -> Steps {
+/// What vCPU threads told. As in QEMU, a panic's stop and its shutdown are latched, so that one
+/// which ends the process shows no stop.
+fn report_steps(now: Situation, latched: &Latched, actions: Actions) -> Steps {
     let mut steps = Steps::new();
+    steps.push_if(latched.suspend_disk, Step::Emit(Notice::SuspendDisk));
     if latched.crashloaded {
         steps.push(Step::Emit(Notice::GuestCrashloaded));
     }

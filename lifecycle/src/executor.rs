@@ -357,6 +357,7 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
             Notice::Stop => Event::Stop,
             Notice::Resume => Event::Resume,
             Notice::Suspend => Event::Suspend,
+            Notice::SuspendDisk => Event::SuspendDisk,
             Notice::Wakeup => Event::Wakeup,
             Notice::Powerdown => Event::Powerdown,
             Notice::Reset(reason) => Event::Reset {

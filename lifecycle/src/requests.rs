@@ -29,6 +29,7 @@ use crate::replay::{NoReplay, ReplayGate};
 pub struct Requests {
     pub(crate) debug: AtomicBool,
     pub(crate) suspend: AtomicBool,
+    pub(crate) suspend_disk: AtomicBool,
     pub(crate) powerdown: AtomicBool,
     pub(crate) shutdown: ShutdownLatch,
     pub(crate) signal: SignalLatch,
@@ -67,6 +68,7 @@ impl Requests {
         Self {
             debug: AtomicBool::new(false),
             suspend: AtomicBool::new(false),
+            suspend_disk: AtomicBool::new(false),
             powerdown: AtomicBool::new(false),
             shutdown: ShutdownLatch::default(),
             signal: SignalLatch::default(),
@@ -243,6 +245,12 @@ impl Requests {
         self.wake.stop_current_vcpu();
         self.kick();
         Posted::Hold
+    }
+
+    /// The guest has saved itself to disk (ACPI S4): an event from the main loop, and a shutdown.
+    pub fn suspend_to_disk(&self) -> Posted {
+        self.suspend_disk.store(true, Ordering::Release);
+        self.shutdown(ShutdownCause::GuestShutdown)
     }
 
     /// Asks to wake a suspended machine. A reason that is not enabled does nothing.

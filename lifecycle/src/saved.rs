@@ -21,6 +21,8 @@ pub struct RequestsState {
     pub panicked: Option<Option<PanicInfo>>,
     /// A loaded crash kernel that was not announced yet.
     pub crashloaded: Option<Option<PanicInfo>>,
+    /// A suspend to disk that was not announced yet.
+    pub suspend_disk: bool,
     /// A stop in the state `debug`.
     pub debug: bool,
     /// A suspend.
@@ -76,7 +78,8 @@ const SUSPEND: u64 = 2;
 const POWERDOWN: u64 = 4;
 const PANICKED: u64 = 8;
 const CRASHLOADED: u64 = 16;
-const FLAGS: u64 = 31;
+const SUSPEND_DISK: u64 = 32;
+const FLAGS: u64 = 63;
 const WORDS: usize = 18;
 
 impl RequestsState {
@@ -89,6 +92,7 @@ impl RequestsState {
         let flag = |set: bool, bit: u64| if set { bit } else { 0 };
         let flags = flag(self.debug, DEBUG)
             | flag(self.suspend, SUSPEND)
+            | flag(self.suspend_disk, SUSPEND_DISK)
             | flag(self.powerdown, POWERDOWN)
             | flag(self.panicked.is_some(), PANICKED)
             | flag(self.crashloaded.is_some(), CRASHLOADED);
@@ -140,6 +144,7 @@ impl RequestsState {
         Ok(Self {
             panicked: report(flags & PANICKED, [p0, p1, p2, p3, p4, p5], "panicked")?,
             crashloaded: report(flags & CRASHLOADED, [c0, c1, c2, c3, c4, c5], "crashloaded")?,
+            suspend_disk: flags & SUSPEND_DISK != 0,
             debug: flags & DEBUG != 0,
             suspend: flags & SUSPEND != 0,
             shutdown: optional(shutdown, "shutdown", |word| {
@@ -202,6 +207,7 @@ impl Requests {
         RequestsState {
             panicked: self.panicked.peek(),
             crashloaded: self.crashloaded.peek(),
+            suspend_disk: self.suspend_disk.load(Ordering::Acquire),
             debug: self.debug.load(Ordering::Acquire),
             suspend: self.suspend.load(Ordering::Acquire),
             shutdown: self.shutdown.peek(),
@@ -224,6 +230,8 @@ impl Requests {
         if let Some(info) = saved.crashloaded {
             self.crashloaded.post(info);
         }
+        self.suspend_disk
+            .store(saved.suspend_disk, Ordering::Release);
         self.debug.store(saved.debug, Ordering::Release);
         self.suspend.store(saved.suspend, Ordering::Release);
         let nothing = ShutdownRequest::new(ShutdownCause::None);

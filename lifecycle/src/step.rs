@@ -1,7 +1,7 @@
 //! What a decision is made of: the phases of a turn, and the steps that a machine is led through.
 //!
 //! ```text
-//!  one turn:  panic ─ debug ─ suspend ─ shutdown ─ outcome ─ reset ─ outcome ─ wakeup ─ powerdown ─ vmstop
+//!  one turn:  reports ─ debug ─ suspend ─ shutdown ─ outcome ─ reset ─ outcome ─ wakeup ─ powerdown ─ vmstop
 //!                                                     └─▶ exit
 //! ```
 //!
@@ -22,8 +22,8 @@ use crate::panic::GuestPanicAction;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Phase {
-    /// Panics and crash kernels that vCPU threads reported.
-    Panic,
+    /// What vCPU threads told of the guest: panics, crash kernels, that it saved itself to disk.
+    Reports,
     /// A stop for the debugger.
     Debug,
     /// ACPI S3.
@@ -47,7 +47,7 @@ pub enum Phase {
 impl Phase {
     /// The phases in their order.
     pub const ALL: &'static [Self] = &[
-        Self::Panic,
+        Self::Reports,
         Self::Debug,
         Self::Suspend,
         Self::Shutdown,
@@ -63,7 +63,7 @@ impl Phase {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Panic => "panic",
+            Self::Reports => "reports",
             Self::Debug => "debug",
             Self::Suspend => "suspend",
             Self::Shutdown => "shutdown",
@@ -158,6 +158,8 @@ pub struct Latched {
     pub panicked: bool,
     /// A vCPU thread reported a loaded crash kernel.
     pub crashloaded: bool,
+    /// A vCPU thread reported that the guest has saved itself to disk.
+    pub suspend_disk: bool,
     /// A stop for the debugger.
     pub debug: bool,
     /// A suspend.
@@ -186,6 +188,8 @@ pub enum Notice {
     Resume,
     /// SUSPEND.
     Suspend,
+    /// `SUSPEND_DISK`.
+    SuspendDisk,
     /// WAKEUP.
     Wakeup,
     /// POWERDOWN.

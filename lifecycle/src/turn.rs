@@ -87,9 +87,10 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
         let pending = |cause| (cause != ShutdownCause::None).then_some(cause);
         let passes = |checkpoint| requests.gate().checkpoint(checkpoint);
         match phase {
-            Phase::Panic => {
+            Phase::Reports => {
                 let crashloaded = requests.crashloaded.take();
                 let panicked = requests.panicked.take();
+                latched.suspend_disk = requests.suspend_disk.swap(false, Ordering::AcqRel);
                 latched.crashloaded = crashloaded.is_some();
                 latched.panicked = panicked.is_some();
                 told.crashloaded = crashloaded.flatten();

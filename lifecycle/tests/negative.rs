@@ -321,6 +321,10 @@ fn a_suspend_to_disk_is_an_event_and_a_shutdown() {
     vm.suspend_to_disk();
     assert!(matches!(vm.dispatch(), Turn::Exit(_)));
     assert_eq!(notes.events(), ["SUSPEND_DISK", "SHUTDOWN"]);
+    vm.requests().suspend_to_disk();
+    assert!(notes.events().is_empty(), "the main loop tells of it");
+    assert!(matches!(vm.dispatch(), Turn::Exit(_)));
+    assert_eq!(notes.events(), ["SUSPEND_DISK", "SHUTDOWN"]);
 }
 
 #[test]

@@ -429,6 +429,7 @@ fn what_is_pending_travels_with_the_machine() {
         .requests()
         .shutdown_with_code(ShutdownCause::GuestShutdown, -7);
     source.requests().killed(15, 99);
+    source.requests().suspend_to_disk();
     source.requests().vmstop(RunState::IoError);
     source
         .requests()
