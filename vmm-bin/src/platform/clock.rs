@@ -166,6 +166,13 @@ impl KvmClock {
         )))
     }
 
+    /// Forgets what the interval timer was at: it goes on as `pit`. For a reset while time stands.
+    pub(crate) fn reset_pit(&self, pit: kvm_pit_state2) {
+        if let Some(stopped) = self.lock().as_mut() {
+            stopped.pit = pit;
+        }
+    }
+
     /// A panic elsewhere does not make the noted time wrong.
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Stopped>> {
         self.stopped

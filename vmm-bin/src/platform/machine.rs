@@ -46,7 +46,7 @@ pub(crate) struct Config {
 
 /// The machine. Everything is done through `&self`; it lives on the main-loop thread.
 pub(crate) struct Machine {
-    // In the order in which they go: vCPUs before the VM, the VM before its memory.
+    // In the order in which they go: the vCPUs first.
     vcpus: VcpuSet<Vcpu>,
     board: Board,
     kvm_clock: KvmClock,
@@ -111,12 +111,8 @@ impl Machine {
         let msrs = cpu::state_msrs(&host.msrs()?);
         for index in 0..config.cpus {
             let id = VcpuId(index);
-            let handler = Handler::new(
-                id,
-                Arc::clone(board.pio()),
-                Arc::clone(board.mmio()),
-                Arc::clone(&gate),
-            );
+            let memory = memory.regions().clone();
+            let handler = Handler::new(id, &board, Arc::clone(&gate), memory);
             let made = make_vcpu(&host, &vm, index, config.cpus, &msrs, &boot, handler)?;
             vcpus.add(id, made)?;
         }
@@ -195,6 +191,7 @@ impl Machine {
             return Ok(());
         }
         self.chips.apply(&self.vm)?;
+        self.kvm_clock.reset_pit(self.chips.pit);
         self.memory.clear()?;
         let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = images.load(&self.memory, &self.tables)?;
@@ -215,14 +212,15 @@ impl Machine {
         self.board.press_power_button()
     }
 
-    /// Sends a non-maskable interrupt to every vCPU. It arrives when the vCPUs run.
+    /// Sends a non-maskable interrupt to every vCPU that the guest has started. It arrives when
+    /// the vCPUs run.
     ///
     /// # Errors
     /// When a vCPU has ended or KVM refuses.
     pub(crate) fn inject_nmi(&self) -> Result<(), Error> {
         for vcpu in self.vcpus.vcpus().iter() {
             vcpu.queue_on(|vcpu: &mut Vcpu| {
-                if let Err(error) = vcpu.fd().nmi() {
+                if let Err(error) = cpu::inject_nmi(vcpu.fd()) {
                     log::warn!("KVM: cannot inject an NMI: {error}");
                 }
             })?;

@@ -41,10 +41,9 @@ pub(crate) fn set_memory_slot(
         memory_size: region.len(),
         userspace_addr: host.addr() as u64,
     };
-    // SAFETY: the range is one live mapping of exactly this length. `Memory`, which owns the
-    // mapping, is dropped after the VM's last file descriptor (see `Machine`), and a guest that
-    // outlived it would touch only addresses that KVM finds unmapped: KVM keeps no reference
-    // into memory that was unmapped, it takes an MMU notifier call for it.
+    // SAFETY: the range is one live mapping of exactly this length. Only a vCPU that runs accesses
+    // it, and each vCPU's handler owns a share of the mapping (`vcpu_run::Handler`), which goes
+    // after the vCPU's descriptor: no guest can reach the addresses once they mean something else.
     unsafe { vm.set_user_memory_region(slot) }
 }
 

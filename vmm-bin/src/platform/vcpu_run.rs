@@ -16,6 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use devices::{Bus, PowerRequest, PowerSink, WakeupReason};
 use vcpu::kvm::{ExitHandler, KvmExit, KvmVcpu};
 use vcpu::{Control, VcpuId};
+use vm_memory::GuestMemoryMmap;
+
+use super::board::Board;
 
 /// The vCPU of this machine.
 pub(crate) type Vcpu = KvmVcpu<Handler>;
@@ -96,6 +99,8 @@ pub(crate) struct Handler {
     pio: Arc<Bus>,
     mmio: Arc<Bus>,
     gate: Arc<HoldGate>,
+    /// Never accessed: the guest's memory stays mapped as long as a vCPU can touch it.
+    _memory: GuestMemoryMmap,
 }
 
 impl std::fmt::Debug for Handler {
@@ -107,13 +112,20 @@ impl std::fmt::Debug for Handler {
 }
 
 impl Handler {
-    /// A handler for the vCPU `id`.
-    pub(crate) fn new(id: VcpuId, pio: Arc<Bus>, mmio: Arc<Bus>, gate: Arc<HoldGate>) -> Self {
+    /// A handler for the vCPU `id`, whose guest has this memory.
+    pub(crate) fn new(
+        id: VcpuId,
+        board: &Board,
+        gate: Arc<HoldGate>,
+        memory: GuestMemoryMmap,
+    ) -> Self {
+        let (pio, mmio) = (Arc::clone(board.pio()), Arc::clone(board.mmio()));
         Self {
             id,
             pio,
             mmio,
             gate,
+            _memory: memory,
         }
     }
 

@@ -17,4 +17,4 @@ mod power_on;
 
 pub(crate) use self::boot_state::{BootState, write_boot_structures};
 pub(crate) use self::cpuid::for_cpu as cpuid_for;
-pub(crate) use self::power_on::{power_on, rebuild_mmu, state_msrs};
+pub(crate) use self::power_on::{inject_nmi, power_on, rebuild_mmu, state_msrs};

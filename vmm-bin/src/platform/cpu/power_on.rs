@@ -7,7 +7,8 @@ use vcpu::kvm::KvmState;
 use super::BootState;
 use crate::platform::layout::PAGE;
 use kvm_bindings::{
-    KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED, kvm_lapic_state, kvm_mp_state,
+    KVM_MP_STATE_INIT_RECEIVED, KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED, kvm_lapic_state,
+    kvm_mp_state,
 };
 
 const IA32_TSC: u32 = 0x10;
@@ -82,6 +83,18 @@ pub(crate) fn rebuild_mmu(vcpu: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
     let mut sregs = vcpu.get_sregs()?;
     sregs.cr3 ^= PAGE;
     vcpu.set_sregs(&sregs)
+}
+
+/// Sends a vCPU a non-maskable interrupt, unless it still waits for its start-up: there it would
+/// stay pending and hit a processor that has no interrupt table yet.
+///
+/// # Errors
+/// What KVM says.
+pub(crate) fn inject_nmi(vcpu: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
+    match vcpu.get_mp_state()?.mp_state {
+        KVM_MP_STATE_UNINITIALIZED | KVM_MP_STATE_INIT_RECEIVED => Ok(()),
+        _ => vcpu.nmi(),
+    }
 }
 
 /// Sets the local APIC's pins as firmware does.

@@ -349,6 +349,52 @@ fn the_second_vcpu_waits_for_its_start_up_at_every_boot() {
     );
 }
 
+#[test]
+fn a_reset_while_time_stands_resets_the_interval_timer() {
+    let Some(mut bench) = Bench::real_mode(WAIT_FOR_NMI) else {
+        return;
+    };
+    let fresh = bench.machine.chips.pit;
+    bench.resume();
+    bench.expect("r");
+    let mut pit = bench.machine.vm.fd().get_pit2().unwrap();
+    (pit.channels[0].mode, pit.channels[0].count) = (2, 1193);
+    bench.machine.vm.fd().set_pit2(&pit).unwrap();
+    bench.pause();
+    bench.reset();
+    bench.resume();
+    let pit = bench.machine.vm.fd().get_pit2().unwrap();
+    assert_eq!(pit.channels[0].mode, fresh.channels[0].mode);
+    assert_eq!(pit.channels[0].count, fresh.channels[0].count);
+}
+
+#[test]
+fn a_vcpu_that_was_not_started_gets_no_nmi() {
+    let image = FlatImage {
+        bytes: Cow::Borrowed(WAIT_FOR_NMI),
+        address: 0x7c00,
+        segment: 0,
+        offset: 0x7c00,
+    };
+    let Some(mut bench) = Bench::new(2, BootSource::Flat(image)) else {
+        return;
+    };
+    bench.resume();
+    bench.expect("r");
+    bench.machine.inject_nmi().unwrap();
+    bench.expect("N");
+    let deadline = Instant::now().checked_add(PATIENCE);
+    let pending = |vcpu: &mut Vcpu| vcpu.fd().get_vcpu_events().unwrap().nmi.pending;
+    assert_eq!(
+        bench
+            .machine
+            .vcpus()
+            .run_on(VcpuId(1), deadline, pending)
+            .unwrap(),
+        0
+    );
+}
+
 /// A vCPU's time-stamp counter, as the guest reads it.
 fn tsc(bench: &Bench) -> u64 {
     let deadline = Instant::now().checked_add(PATIENCE);
