@@ -1,9 +1,10 @@
-//! What can go wrong when a server is set up. Once it runs, a client's failure ends that client.
+//! What can go wrong for the VMM: when a server is set up, and when it emits an event. A client's
+//! failure ends that client, and its mistakes are answered: see `protocol::ParseError`.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why a socket could not be opened or a server not be built.
+/// Why a socket could not be opened, a server not be built, or an event not be sent.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -56,5 +57,19 @@ pub enum Error {
         what: &'static str,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// The registry has no event of that name. Nothing was sent.
+    #[error("event '{name}' is not registered: add it with Registry::event")]
+    UnregisteredEvent {
+        /// The event.
+        name: String,
+    },
+    /// The data of an event cannot be put into JSON. Nothing was sent.
+    #[error("the data of event '{name}' cannot be put into JSON: {source}")]
+    EventData {
+        /// The event.
+        name: String,
+        /// What serde_json says.
+        source: serde_json::Error,
     },
 }

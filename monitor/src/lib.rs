@@ -12,7 +12,7 @@ mod server;
 mod session;
 
 pub use error::Error;
-pub use events::{EmitError, EventSender};
+pub use events::EventSender;
 pub use registry::{
     Command, CommandError, CommandInfo, EventSpec, EventTable, NoArguments, Registry, Version,
 };

@@ -324,3 +324,31 @@ fn a_reset_loop_is_reported_reset_by_reset() {
     assert_eq!(order.iter().filter(|name| *name == "RESET").count(), 1000);
     client.call("{'execute':'quit'}");
 }
+
+#[test]
+fn several_sockets_lead_to_one_machine() {
+    let scratch = Scratch::new();
+    let paths = [scratch.path("first.sock"), scratch.path("second.sock")];
+    let sockets = paths
+        .iter()
+        .map(|path| MonitorSocket::bind(path).expect("a socket"))
+        .collect();
+    let server = std::thread::spawn(move || {
+        vmm::run(sockets, ServerLimits::default())
+            .expect("it runs")
+            .cause
+            .to_string()
+    });
+    let [mut first, mut second] = paths.each_ref().map(|path| Client::connect(path));
+    first.negotiate();
+    second.negotiate();
+    first.call("{'execute':'cont'}");
+    assert_eq!(status(&mut second), "running");
+    second.call("{'execute':'quit'}");
+    assert_eq!(first.order(1), ["SHUTDOWN", "end"]);
+    assert_eq!(server.join().expect("it does not panic"), "host-qmp-quit");
+    assert!(
+        paths.iter().all(|path| !path.exists()),
+        "both files are gone"
+    );
+}

@@ -30,6 +30,7 @@ mod throttle;
 
 pub(crate) use hub::{ClientId, Hub};
 
+use crate::Error;
 use crate::registry::EventTable;
 use serde::Serialize;
 use serde_json::Value;
@@ -39,23 +40,6 @@ use std::time::SystemTime;
 
 /// The event that tells a client what it missed.
 pub const EVENTS_LOST: &str = "EVENTS_LOST";
-
-/// Why an event could not be emitted. Nothing was sent.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EmitError {
-    /// The registry has no event of that name.
-    #[error("event '{0}' is not registered: add it with Registry::event")]
-    Unregistered(String),
-    /// The data cannot be put into JSON.
-    #[error("the data of event '{name}' cannot be put into JSON: {source}")]
-    Data {
-        /// The event.
-        name: String,
-        /// What serde_json says.
-        source: serde_json::Error,
-    },
-}
 
 /// Emits events. Clones share one server; each may be on a thread of its own.
 ///
@@ -76,10 +60,10 @@ impl EventSender {
     ///
     /// # Errors
     ///
-    /// The event is not registered, or `data` cannot be serialised.
-    pub fn emit<T: Serialize + ?Sized>(&self, name: &str, data: &T) -> Result<(), EmitError> {
+    /// [`Error::UnregisteredEvent`], [`Error::EventData`]. Nothing was sent.
+    pub fn emit<T: Serialize + ?Sized>(&self, name: &str, data: &T) -> Result<(), Error> {
         let data = serde_json::to_value(data);
-        let data = data.map_err(|source| EmitError::Data {
+        let data = data.map_err(|source| Error::EventData {
             name: name.to_owned(),
             source,
         })?;
@@ -90,14 +74,16 @@ impl EventSender {
     ///
     /// # Errors
     ///
-    /// The event is not registered.
-    pub fn emit_bare(&self, name: &str) -> Result<(), EmitError> {
+    /// [`Error::UnregisteredEvent`]. Nothing was sent.
+    pub fn emit_bare(&self, name: &str) -> Result<(), Error> {
         self.send(name, None)
     }
 
-    fn send(&self, name: &str, data: Option<&Value>) -> Result<(), EmitError> {
+    fn send(&self, name: &str, data: Option<&Value>) -> Result<(), Error> {
         let Some(spec) = self.events.find(name) else {
-            return Err(EmitError::Unregistered(name.to_owned()));
+            return Err(Error::UnregisteredEvent {
+                name: name.to_owned(),
+            });
         };
         self.hub.emit(spec, data, SystemTime::now);
         Ok(())
