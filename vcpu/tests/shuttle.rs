@@ -10,7 +10,7 @@ use shuttle::thread;
 use vcpu::fake::{FakeVcpu, Step};
 use vcpu::{Control, VcpuId, VcpuSet, VcpuState};
 
-const SCHEDULES: usize = 2_000;
+const SCHEDULES: usize = 10_000;
 
 fn explore(f: impl Fn() + Send + Sync + Clone + 'static) {
     shuttle::check_random(f.clone(), SCHEDULES);
