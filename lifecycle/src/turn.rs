@@ -47,6 +47,8 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
                 Ok(()) => {}
                 Err(Cut::Exit { failure }) => {
                     self.note(Happening::Exit);
+                    // What callbacks still wanted of the machine has no machine any more.
+                    self.deferred.take();
                     let request = latched.shutdown;
                     let none = ShutdownRequest::new(ShutdownCause::None);
                     let signal = latched.signal;
@@ -63,7 +65,10 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
                     }
                 }
             }
-            self.perform_deferred();
+            // A shutdown and a reset are complete with their outcome.
+            if !matches!(phase, Phase::Shutdown | Phase::Reset) {
+                self.perform_deferred();
+            }
         }
         Turn::Continue
     }

@@ -591,3 +591,37 @@ fn a_sleeping_guest_sleeps_on_over_a_snapshot_and_a_migration() {
         assert_eq!(notes.events(), ["WAKEUP"]);
     }
 }
+
+/// A shutdown notifier that stops or starts the machine: SHUTDOWN is the last event all the same, and
+/// nothing runs after it.
+#[test]
+fn nothing_that_a_notifier_wants_outlives_the_machine() {
+    let (vm, notes) = running(NOW);
+    let weak = Rc::downgrade(&vm);
+    vm.on_shutdown(move |_| {
+        let vm = weak.upgrade().expect("it lives");
+        vm.stop(RunState::Paused).expect("deferred");
+        vm.start().expect("deferred");
+    })
+    .detach();
+    vm.requests().quit();
+    assert!(matches!(vm.dispatch(), Turn::Exit(_)));
+    vm.shutdown_for_exit().expect("stops");
+    assert_eq!(notes.events(), ["SHUTDOWN"]);
+    assert_eq!(vm.state(), RunState::Shutdown);
+}
+
+/// A stop that a callback of a reset wants comes after the reset, and keeps its state.
+#[test]
+fn a_stop_in_the_middle_of_a_reset_is_not_taken_for_a_fresh_machine() {
+    let (vm, notes) = running(NOW);
+    let weak = Rc::downgrade(&vm);
+    notes.while_pausing.set(Some(Box::new(move || {
+        let vm = weak.upgrade().expect("it lives");
+        vm.stop(RunState::IoError).expect("deferred");
+    })));
+    vm.requests().reset(ShutdownCause::GuestReset);
+    vm.dispatch();
+    assert_eq!(notes.events(), ["RESET", "STOP"]);
+    assert_eq!(vm.state(), RunState::IoError);
+}
