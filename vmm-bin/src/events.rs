@@ -79,9 +79,8 @@ impl EventSink for Announcer {
             warn!("{held_back} reports were not logged, there were too many at once");
         }
         match report {
-            Report::Terminating(signal) => {
-                info!("{report}{}", command_of(signal.pid));
-            }
+            // The name in it is the sender's own choice.
+            Report::Terminating(_) => info!("{}", one_line(&report.to_string())),
             Report::Dropped { .. } => debug!("{report}"),
             Report::Failed(_) => error!("{report}"),
             _ => warn!("{report}"),
@@ -93,18 +92,16 @@ impl EventSink for Announcer {
     }
 }
 
-/// The name of a process in parentheses, if it is known.
-fn command_of(pid: u32) -> String {
-    if pid == 0 {
-        return String::new();
-    }
-    let command = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-    let command = String::from_utf8_lossy(&command);
-    match command.trim_end() {
-        "" => String::from(" (<unknown process>)"),
-        // The name is the sender's own choice.
-        name => format!(" ({})", name.escape_debug()),
-    }
+/// The text without anything that could begin a new line or speak to a terminal.
+fn one_line(text: &str) -> String {
+    let visible = |char: char| -> String {
+        if char.is_control() {
+            char.escape_default().collect()
+        } else {
+            char.into()
+        }
+    };
+    text.chars().map(visible).collect()
 }
 
 #[cfg(test)]
@@ -141,10 +138,10 @@ mod tests {
     }
 
     #[test]
-    fn a_sender_is_named() {
-        let name = command_of(std::process::id());
-        assert!(name.starts_with(" (") && name.ends_with(')'), "{name}");
-        assert_eq!(command_of(0), "");
-        assert_eq!(command_of(u32::MAX), " (<unknown process>)");
+    fn a_sender_cannot_add_lines_of_its_own() {
+        assert_eq!(
+            one_line("from pid 1 (a\n\x1b[2Jb)"),
+            "from pid 1 (a\\n\\u{1b}[2Jb)"
+        );
     }
 }

@@ -30,7 +30,7 @@ pub(crate) enum Error {
         path: PathBuf,
     },
     /// The file cannot be made or written.
-    #[error("--pidfile {}: {source}", path.display())]
+    #[error("--pidfile {}: {source}; give the path of a file that can be written", path.display())]
     Io {
         /// The file.
         path: PathBuf,

@@ -1,4 +1,12 @@
-//! What `--help` says after the options.
+//! What `--help` says before and after the options.
+
+/// What this program is.
+pub(super) const ABOUT: &str = "\
+Run a virtual machine on KVM.
+
+Without --kernel and --firmware, a small guest that is part of this program runs:
+it shows a menu on its serial console, and each entry drives the machine through
+one lifecycle path.";
 
 /// Examples, keys and exit codes.
 pub(super) const AFTER: &str = "\

@@ -104,9 +104,7 @@ pub(crate) struct Config {
 /// # Errors
 /// When it cannot be understood, or contradicts itself.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, UsageError> {
-    let command = Options::command()
-        .after_long_help(help::AFTER)
-        .after_help(help::AFTER);
+    let command = Options::command();
     let args = options::with_two_dashes(&command, args);
     let matches = match command.try_get_matches_from(args) {
         Ok(matches) => matches,

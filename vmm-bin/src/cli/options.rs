@@ -5,14 +5,16 @@ use std::path::PathBuf;
 
 use clap::{Command, Parser};
 
-/// Run a virtual machine on KVM.
-///
-/// Without --kernel and --firmware, a small guest that is part of this program runs. It shows a
-/// menu on its serial console, and each entry drives the machine through one lifecycle path.
+use super::help;
+
+/// The options.
 #[derive(Debug, Parser)]
 #[command(
     name = "vmm-bin",
     version,
+    about = help::ABOUT,
+    long_about = None,
+    after_help = help::AFTER,
     args_override_self = true,
     disable_help_subcommand = true
 )]
