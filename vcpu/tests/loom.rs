@@ -208,10 +208,10 @@ fn must_fail(
 
 // --- The protocol as it is ---
 
-/// Unbounded: every interleaving of one pause with the vCPU's loop.
+/// Every interleaving of one pause with the vCPU's loop that has up to seven preemptions.
 #[test]
 fn one_vcpu_one_cycle() {
-    model(None, || {
+    model(Some(7), || {
         let vcpu = Vcpu::new(ControlWord::new(0, false));
         let runner = Arc::clone(&vcpu);
         let runner = thread::spawn(move || runner.run());
