@@ -53,7 +53,7 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
     }
 
     /// The guest panicked, reported on the main loop's thread. vCPU threads use
-    /// [`Requests::guest_panicked`].
+    /// [`Requests::guest_panicked`](crate::Requests::guest_panicked).
     ///
     /// # Errors
     ///
