@@ -110,6 +110,14 @@ struct Stopped {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TscLag(u64);
 
+#[cfg(test)]
+impl TscLag {
+    /// Cycles of the host.
+    pub(crate) fn cycles(self) -> u64 {
+        self.0
+    }
+}
+
 impl KvmClock {
     /// The clock of `vm`; it runs.
     pub(crate) fn new(vm: &Vm) -> Self {
@@ -166,10 +174,13 @@ impl KvmClock {
         )))
     }
 
-    /// Forgets what the interval timer was at: it goes on as `pit`. For a reset while time stands.
-    pub(crate) fn reset_pit(&self, pit: kvm_pit_state2) {
+    /// Has the interval timer go on as `pit`, and the vCPUs' counters from where they are now. For
+    /// a reset while time stands, after the vCPUs were reset: their counters have just begun again
+    /// and must not be put back to before that.
+    pub(crate) fn reset(&self, pit: kvm_pit_state2) {
         if let Some(stopped) = self.lock().as_mut() {
             stopped.pit = pit;
+            stopped.host_tsc = sys::host_tsc();
         }
     }
 

@@ -78,9 +78,12 @@ impl Host {
         if let Some(&(_, name)) = NEEDED.iter().find(|&&(cap, _)| !kvm.check_extension(cap)) {
             return Err(Error::KvmCapability { name });
         }
-        let cpuid = kvm
+        let mut cpuid = kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(Error::kvm("read the CPUID leaves that it supports"))?;
+        if kvm.check_extension(Cap::TscDeadlineTimer) {
+            super::cpu::offer_tsc_deadline(&mut cpuid);
+        }
         Ok(Self { kvm, cpuid })
     }
 

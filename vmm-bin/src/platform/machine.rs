@@ -191,19 +191,22 @@ impl Machine {
             return Ok(());
         }
         self.chips.apply(&self.vm)?;
-        self.kvm_clock.reset_pit(self.chips.pit);
         self.memory.clear()?;
         let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = images.load(&self.memory, &self.tables)?;
         cpu::write_boot_structures(&self.memory, entry)?;
         for vcpu in self.vcpus.vcpus().iter() {
-            vcpu.queue_on(|vcpu: &mut Vcpu| {
+            let queued = vcpu.queue_on(|vcpu: &mut Vcpu| {
                 if let Err(error) = cpu::rebuild_mmu(vcpu.fd()) {
                     log::warn!("KVM: cannot rebuild a vCPU's view of memory: {error}");
                 }
-            })?;
+            });
+            if let Err(error) = queued {
+                log::debug!("{}: {error}", vcpu.id());
+            }
         }
         self.vcpus.reset_all(deadline)?;
+        self.kvm_clock.reset(self.chips.pit);
         Ok(())
     }
 

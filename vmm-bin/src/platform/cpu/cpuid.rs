@@ -19,6 +19,15 @@ const HTT: u32 = 1 << 28;
 const LEVEL_SMT: u32 = 1 << 8;
 const LEVEL_CORE: u32 = 2 << 8;
 
+/// Adds the deadline mode of the local APIC's timer, which KVM announces as a capability only.
+pub(crate) fn offer_tsc_deadline(supported: &mut CpuId) {
+    for leaf in supported.as_mut_slice() {
+        if leaf.function == 1 {
+            leaf.ecx |= TSC_DEADLINE;
+        }
+    }
+}
+
 /// The leaves of vCPU `index` of `count`.
 ///
 /// # Errors
@@ -50,7 +59,7 @@ fn patch(leaf: &mut kvm_cpuid_entry2, index: u32, count: u32) {
         0x1 => {
             set_bits(&mut leaf.ebx, 24, 8, index);
             set_bits(&mut leaf.ebx, 16, 8, count);
-            leaf.ecx |= HYPERVISOR | TSC_DEADLINE;
+            leaf.ecx |= HYPERVISOR;
             leaf.ecx &= !VMX;
             leaf.edx &= !HTT;
             if count > 1 {

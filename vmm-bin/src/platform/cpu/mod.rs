@@ -16,5 +16,5 @@ mod cpuid;
 mod power_on;
 
 pub(crate) use self::boot_state::{BootState, write_boot_structures};
-pub(crate) use self::cpuid::for_cpu as cpuid_for;
+pub(crate) use self::cpuid::{for_cpu as cpuid_for, offer_tsc_deadline};
 pub(crate) use self::power_on::{inject_nmi, power_on, rebuild_mmu, state_msrs};

@@ -369,6 +369,21 @@ fn a_reset_while_time_stands_resets_the_interval_timer() {
 }
 
 #[test]
+fn a_counter_that_a_reset_began_again_is_not_put_back_further() {
+    let Some(mut bench) = Bench::real_mode(WAIT_FOR_NMI) else {
+        return;
+    };
+    bench.resume();
+    bench.expect("r");
+    bench.pause();
+    std::thread::sleep(Duration::from_millis(50));
+    let before = sys::host_tsc();
+    bench.reset();
+    let lag = bench.machine.kvm_clock.start().unwrap().unwrap();
+    assert!(lag.cycles() <= sys::host_tsc() - before, "{lag:?}");
+}
+
+#[test]
 fn a_vcpu_that_was_not_started_gets_no_nmi() {
     let image = FlatImage {
         bytes: Cow::Borrowed(WAIT_FOR_NMI),
