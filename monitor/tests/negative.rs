@@ -11,10 +11,13 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod table;
+
 use monitor::protocol::Limits;
 use monitor::{Command, CommandError, NoArguments, Registry, Session, Version};
 use serde::Deserialize;
 use serde_json::Value;
+use table::Row;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -115,75 +118,7 @@ impl Connection {
     }
 }
 
-/// Undoes the table's escapes.
-fn unescape(text: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        rest = &rest[first.len_utf8()..];
-        if first == '\\' {
-            let kind = rest.chars().next().expect("an escape");
-            rest = &rest[1..];
-            match kind {
-                'x' => {
-                    out.push(u8::from_str_radix(&rest[..2], 16).expect("two hex digits"));
-                    rest = &rest[2..];
-                }
-                't' => out.push(b'\t'),
-                'n' => out.push(b'\n'),
-                'r' => out.push(b'\r'),
-                '\\' => out.push(b'\\'),
-                other => panic!("unknown escape \\{other} in {text}"),
-            }
-        } else {
-            out.extend(first.to_string().bytes());
-        }
-    }
-    out
-}
-
-/// Undoes the table's repetitions and escapes.
-fn expand(text: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut rest = text;
-    while let Some(at) = rest.find("{{") {
-        let (before, after) = (&rest[..at], &rest[at + 2..]);
-        let count = after
-            .split_once('*')
-            .and_then(|(count, _)| count.parse::<usize>().ok());
-        let Some(count) = count else {
-            // A brace that stands for itself.
-            out.extend(unescape(&rest[..=at]));
-            rest = &rest[at + 1..];
-            continue;
-        };
-        out.extend(unescape(before));
-        let (_, after) = after.split_once('*').expect("a repetition has a text");
-        let (unit, after) = after.split_once("}}").expect("a repetition ends");
-        out.extend(unescape(unit).repeat(count));
-        rest = after;
-    }
-    out.extend(unescape(rest));
-    out
-}
-
-/// The line that an entry of the third column stands for.
-fn expected_line(entry: &str) -> String {
-    let (class, text) = entry.split_at(2);
-    let class = match class {
-        "E " => "GenericError",
-        "C " => "CommandNotFound",
-        other => panic!("unknown class {other:?}"),
-    };
-    let (text, id) = match text.rsplit_once(" #") {
-        Some((text, id)) => (text, format!("\"id\": {id}, ")),
-        None => (text, String::new()),
-    };
-    let text = String::from_utf8(expand(text)).expect("texts are ASCII");
-    format!("{{{id}\"error\": {{\"class\": \"{class}\", \"desc\": \"{text}\"}}}}")
-}
-
-fn check(class: &str, input: &[u8], expected: &[String], follows: &str) -> Result<(), String> {
+fn check(class: &str, input: &[u8], expected: &[String], open: bool) -> Result<(), String> {
     let middle = input.len() / 2;
     let cuts: [Vec<&[u8]>; 3] = [
         vec![input],
@@ -199,7 +134,7 @@ fn check(class: &str, input: &[u8], expected: &[String], follows: &str) -> Resul
         if connection.runs > 0 {
             return Err("a command was run".to_owned());
         }
-        if follows == "open" {
+        if open {
             let replies = connection.feed([&b"\xff"[..]]);
             let last = replies.last().map(String::as_str).unwrap_or_default();
             if !last.contains("\"JSON parse error, stray '") {
@@ -220,36 +155,26 @@ fn check(class: &str, input: &[u8], expected: &[String], follows: &str) -> Resul
 #[test]
 fn every_malformed_input_gets_its_reply() {
     let mut wrong = Vec::new();
-    let mut rows = 0;
-    let table = include_str!("negative.tsv");
-    let lines = table
-        .lines()
-        .enumerate()
-        .filter(|(_, l)| !l.is_empty() && !l.starts_with("# "));
-    for (number, line) in lines.filter(|(_, line)| *line != "#") {
-        rows += 1;
-        let [class, input, replies, follows] = line.split('\t').collect::<Vec<_>>()[..] else {
-            panic!("line {} has not four columns", number + 1);
-        };
-        assert!(
-            matches!(follows, "ok" | "open"),
-            "line {}: {follows}",
-            number + 1
-        );
-        let expected: Vec<_> = match replies {
-            "-" => Vec::new(),
-            several => several.split(" ; ").map(expected_line).collect(),
-        };
-        if let Err(why) = check(class, &expand(input), &expected, follows) {
-            let shown: String = input.chars().take(60).collect();
-            wrong.push(format!("line {}: {shown}\n{why:.2000}", number + 1));
+    let rows = table::rows();
+    for Row {
+        line,
+        class,
+        shown,
+        input,
+        replies,
+        open,
+    } in &rows
+    {
+        if let Err(why) = check(class, input, replies, *open) {
+            wrong.push(format!("line {line}: {shown}\n{why:.2000}"));
         }
     }
+    let count = rows.len();
     assert!(
         wrong.is_empty(),
-        "{} of {rows} wrong:\n{}",
+        "{} of {count} wrong:\n{}",
         wrong.len(),
         wrong.join("\n\n")
     );
-    assert!(rows >= 300, "the table has only {rows} rows");
+    assert!(count >= 300, "the table has only {count} rows");
 }

@@ -1,0 +1,141 @@
+//! The table of malformed input against QEMU itself: what it replies is compared byte for byte.
+//!
+//! Needs `qemu-system-x86_64` of version 7.2; without it the test says so and passes. Left out are
+//! the classes that name this test program's own commands, and the limits that differ by intention.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that cannot go on fails"
+)]
+
+mod support;
+mod table;
+
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+use support::{Client, PATIENCE, Scratch};
+use table::Row;
+
+const CLASSES: [&str; 9] = [
+    "lexical", "control", "resync", "utf-8", "escape", "syntax", "open", "form", "greeting",
+];
+
+const QEMU: &str = "qemu-system-x86_64";
+
+/// A QEMU without a machine, ended with the value.
+struct Qemu(Child);
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// Why there is no QEMU to compare with, if there is none.
+fn missing() -> Option<String> {
+    let Ok(output) = Command::new(QEMU).arg("--version").output() else {
+        return Some(format!("{QEMU} is not installed"));
+    };
+    let version = String::from_utf8_lossy(&output.stdout).into_owned();
+    let version = version.lines().next().unwrap_or_default().to_owned();
+    (!version.contains(" version 7.2.")).then(|| format!("{version} is not 7.2"))
+}
+
+/// What QEMU replies to a row's input.
+fn ask(path: &std::path::Path, row: &Row) -> Vec<String> {
+    let mut client = Client::connect(path);
+    if row.class != "greeting" {
+        client.negotiate();
+    }
+    client.send(&row.input);
+    // The resynchronisation byte ends whatever is under way, with an error of its own.
+    client.send(b"\xff");
+    if row.class == "greeting" {
+        client.send(b"{'execute':'qmp_capabilities','id':'end'}");
+    } else {
+        client.send(b"{'execute':'query-name','id':'end'}");
+    }
+    let mut replies = Vec::new();
+    loop {
+        let line = client.line().expect("QEMU goes on");
+        if line.ends_with("\"id\": \"end\"}") {
+            break;
+        }
+        replies.push(line);
+    }
+    let last = replies.pop().expect("the byte leads to an error");
+    assert!(last.contains("JSON parse error, stray"), "{last}");
+    if row.open {
+        // What the byte has cut off (a number, say) may have led to one more.
+        replies.truncate(row.replies.len());
+    }
+    replies
+}
+
+#[test]
+fn qemu_replies_as_the_table_says() {
+    if let Some(reason) = missing() {
+        println!("skipped: {reason}");
+        return;
+    }
+    let scratch = Scratch::new();
+    let path = scratch.path("qmp.sock");
+    let socket = format!("unix:{},server=on,wait=off", path.display());
+    let child = Command::new(QEMU)
+        .args([
+            "-M",
+            "none",
+            "-nodefaults",
+            "-display",
+            "none",
+            "-S",
+            "-qmp",
+            &socket,
+        ])
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("QEMU starts");
+    let _qemu = Qemu(child);
+    let until = Instant::now() + PATIENCE;
+    while !path.exists() {
+        assert!(Instant::now() < until, "QEMU does not listen");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let nesting = |row: &Row| {
+        row.replies
+            .iter()
+            .any(|reply| reply.contains("nesting depth"))
+    };
+    // QEMU offers `oob` on a socket.
+    let oob = |row: &Row| {
+        row.replies
+            .iter()
+            .any(|reply| reply.contains("Capability oob"))
+    };
+    let rows: Vec<_> = table::rows()
+        .into_iter()
+        .filter(|row| (CLASSES.contains(&row.class) || nesting(row)) && !oob(row))
+        .collect();
+    assert!(rows.len() > 250, "only {} rows", rows.len());
+    let mut wrong = Vec::new();
+    for row in &rows {
+        let replies = ask(&path, row);
+        if replies != row.replies {
+            let (line, shown, ours) = (row.line, &row.shown, &row.replies);
+            wrong.push(format!(
+                "line {line}: {shown}\nQEMU: {replies:#?}\nours: {ours:#?}"
+            ));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of {}:\n{}",
+        wrong.len(),
+        rows.len(),
+        wrong.join("\n\n")
+    );
+}
