@@ -281,6 +281,32 @@ fn clients_of_the_serial_socket_take_turns() {
     assert_eq!(vm.wait().code, Some(0));
 }
 
+/// A client that types and goes at once has typed: `printf ... | socat - UNIX:serial`.
+#[test]
+fn what_a_client_typed_before_it_went_is_not_lost() {
+    if !kvm("what_a_client_typed_before_it_went_is_not_lost") {
+        return;
+    }
+    let mut vm = Vm::menu(&[]);
+    let path = vm.directory.path("serial");
+    // More than the UART's FIFO holds, and than the guest has read by then.
+    vm.keys(&"z".repeat(300));
+    vm.hang_up();
+    let next = UnixStream::connect(&path).unwrap();
+    let (said, _) = Transcript::of(next.try_clone().unwrap());
+    let mut next = next;
+    next.write_all(b"w").unwrap();
+    wait_for("last answer", || {
+        said.text().contains("waiting for the power").then_some(())
+    });
+    let before = vm.heard_times("no such key");
+    let after = said.text().matches("no such key").count();
+    // One answer may have been cut in two when the client went.
+    assert!(before + after >= 299, "{before} + {after}");
+    vm.signal("TERM");
+    assert_eq!(vm.wait().code, Some(0));
+}
+
 /// A log that nobody reads costs lines, and neither the guest nor the monitor waits for its reader.
 #[test]
 fn a_reader_of_the_log_may_stop() {

@@ -27,7 +27,21 @@ const MOST_READS: usize = 16;
 struct Client {
     stream: UnixStream,
     feed: Feed,
-    watched: EventSet,
+    /// What the main loop waits for. `None`: it does not know the client at the moment.
+    watched: Option<EventSet>,
+    /// It takes no more output. It may have sent input before it went.
+    deaf: bool,
+}
+
+/// How it goes on with a client.
+enum Next {
+    /// Wait for this.
+    Wait(EventSet),
+    /// Wait for the UART only: the client has gone, what it sent has not been taken yet. (Watched
+    /// further, it would be reported for ever.)
+    Room,
+    /// It has gone, and all that it sent was taken.
+    Over,
 }
 
 /// A listening socket and its client.
@@ -85,60 +99,71 @@ impl SocketBackend {
         self.client = Some(Client {
             stream,
             feed: Feed::default(),
-            watched: EventSet::IN,
+            watched: Some(EventSet::IN),
+            deaf: false,
         });
     }
 
-    /// Moves bytes both ways. Returns what to wait for, `None` when the client has gone.
-    fn serve(&mut self, hung_up: bool) -> Option<EventSet> {
-        let client = self.client.as_mut()?;
+    /// Moves bytes both ways.
+    fn serve(&mut self, hung_up: bool) -> Next {
+        let Some(client) = &mut self.client else {
+            return Next::Over;
+        };
         let mut wanted = EventSet::empty();
-        match self.drain.flush(&self.output, &mut client.stream) {
-            Flow::Empty => {}
-            Flow::Blocked => wanted.insert(EventSet::OUT),
-            Flow::Failed(_) => return None,
+        if !client.deaf {
+            match self.drain.flush(&self.output, &mut client.stream) {
+                Flow::Empty => {}
+                Flow::Blocked => wanted.insert(EventSet::OUT),
+                Flow::Failed(_) => client.deaf = true,
+            }
         }
         for _ in 0..MOST_READS {
             client.feed.retry(&*self.receiver);
             let appetite = client.feed.appetite(&*self.receiver);
             if appetite == 0 {
-                // A client that has hung up would be reported for ever.
-                return (!hung_up).then_some(wanted);
+                let gone = hung_up || client.deaf || client.watched.is_none();
+                return if gone { Next::Room } else { Next::Wait(wanted) };
             }
             let mut buf = vec![0; appetite];
             match client.stream.read(&mut buf) {
-                Ok(0) => return None,
+                Ok(0) => return Next::Over,
                 Ok(count) => {
-                    client
-                        .feed
-                        .push(buf.get(..count).unwrap_or_default(), &*self.receiver);
+                    let bytes = buf.get(..count).unwrap_or_default();
+                    client.feed.push(bytes, &*self.receiver);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(_) => return None,
+                Err(_) => return Next::Over,
             }
         }
-        Some(wanted.union(EventSet::IN))
+        Next::Wait(wanted.union(EventSet::IN))
     }
 
     fn update(&mut self, hung_up: bool, ops: &mut EventOps) {
-        let wanted = self.serve(hung_up);
+        let next = self.serve(hung_up);
         let Some(client) = &mut self.client else {
             return;
         };
-        match wanted {
-            Some(wanted) if wanted == client.watched => {}
-            Some(wanted) => match ops.modify(Events::new(&client.stream, wanted)) {
-                Ok(()) => client.watched = wanted,
-                Err(error) => warn!("serial: cannot watch the client: {error}"),
-            },
-            None => {
-                // What it was in the middle of reading is gone with it.
-                self.drain.forget();
-                drop(ops.remove(Events::empty(&client.stream)));
-                self.client = None;
-                self.listen(ops);
+        let wanted = match next {
+            Next::Wait(wanted) => Some(wanted),
+            Next::Room | Next::Over => None,
+        };
+        let changed = match (client.watched, wanted) {
+            (None, Some(wanted)) => ops.add(Events::new(&client.stream, wanted)),
+            (Some(watched), Some(wanted)) if watched != wanted => {
+                ops.modify(Events::new(&client.stream, wanted))
             }
+            (Some(_), None) => ops.remove(Events::empty(&client.stream)),
+            _ => Ok(()),
+        };
+        match changed {
+            Ok(()) => client.watched = wanted,
+            Err(error) => warn!("serial: cannot watch the client: {error}"),
+        }
+        if let Next::Over = next {
+            // What could not be written to it is for the next one.
+            self.client = None;
+            self.listen(ops);
         }
     }
 }

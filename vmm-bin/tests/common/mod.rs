@@ -250,6 +250,11 @@ impl Vm {
         self.heard.text().len()
     }
 
+    /// How often the guest has said `text` so far.
+    pub(crate) fn heard_times(&self, text: &str) -> usize {
+        self.heard.text().matches(text).count()
+    }
+
     /// Types.
     pub(crate) fn keys(&mut self, keys: &str) {
         self.serial.write_all(keys.as_bytes()).unwrap();
