@@ -330,4 +330,6 @@ impl Chips {
 }
 
 #[cfg(test)]
+mod guests;
+#[cfg(test)]
 mod tests;

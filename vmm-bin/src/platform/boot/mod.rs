@@ -318,4 +318,6 @@ fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(super) mod test_images;
+#[cfg(test)]
+mod tests;
