@@ -15,6 +15,8 @@ pub mod debug_exit;
 pub mod debugcon;
 #[cfg(feature = "i8042")]
 pub mod i8042;
+#[cfg(feature = "ib700")]
+pub mod ib700;
 #[cfg(feature = "port92")]
 pub mod port92;
 #[cfg(feature = "pvpanic")]
@@ -23,6 +25,8 @@ pub mod pvpanic;
 pub mod reset_control;
 #[cfg(feature = "serial")]
 pub mod serial;
+#[cfg(feature = "wdat")]
+pub mod wdat;
 
 mod clock;
 mod counter;

@@ -42,6 +42,12 @@ pub enum PowerRequest {
     GuestPanicked,
     /// The guest's kernel has panicked and runs its crash kernel.
     GuestCrashloaded,
+    /// The guest has asked to be shut down through pvpanic. In QEMU's words: the event is
+    /// `GUEST_PVSHUTDOWN`, and then a shutdown follows (`guest-shutdown`).
+    PvShutdown,
+    /// A watchdog has expired. What happens then is the policy's: the event is `WATCHDOG`, with the
+    /// action. Comes from a vCPU's register access or from a [`Timed::tick`](crate::Timed::tick).
+    WatchdogExpired,
 }
 
 /// Where devices post their [`PowerRequest`]s.

@@ -1,15 +1,18 @@
-//! `pvpanic` on the ISA bus: a guest kernel says that it has panicked.
+//! `pvpanic` on the ISA bus: a guest kernel says that it has panicked, or wants to be shut down.
 //!
 //! | bit | written | read |
 //! |---|---|---|
 //! | 0 | the guest has panicked | the VMM handles that |
 //! | 1 | the guest has panicked and starts its crash kernel | the VMM handles that |
+//! | 2 | the guest asks to be shut down | the VMM handles that |
 //!
-//! With both bits written, the panic counts alone. What is read is a hint for the guest and filters
-//! nothing: the guest is told less, and believed anyway. The guest finds the device by ACPI (`_HID`
-//! `QEMU0001`). There is no state.
+//! With several bits written, the lowest counts alone. For the two panics, what is read is a hint
+//! for the guest and filters nothing: the guest is told less, and believed anyway. A shutdown is
+//! served only if it is offered: it is younger than most VMMs, and to one that does not know it, it
+//! is as any other unknown bit. The guest finds the device by ACPI (`_HID` `QEMU0001`). There is no
+//! state.
 //!
-//! Behaviour: QEMU's `pvpanic` and its `docs/specs/pvpanic`, bits 0 and 1.
+//! Behaviour: QEMU's `pvpanic` and its `docs/specs/pvpanic`; bit 2 since QEMU 9.1.
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,8 +31,13 @@ pub const PANICKED: u8 = 0x01;
 /// The guest has panicked and its crash kernel takes over.
 pub const CRASHLOADED: u8 = 0x02;
 
+/// The guest asks to be shut down.
+pub const SHUTDOWN: u8 = 0x04;
+
+/// The two kinds of panic, which are believed whatever is offered.
+const PANICS: u8 = PANICKED | CRASHLOADED;
 /// The events that this device knows.
-const KNOWN: u8 = PANICKED | CRASHLOADED;
+const KNOWN: u8 = PANICS | SHUTDOWN;
 
 /// The device.
 pub struct PvPanic {
@@ -43,28 +51,29 @@ pub struct PvPanic {
 pub struct State;
 
 impl PvPanic {
-    /// A device that posts to `power` and tells the guest that both events are handled.
+    /// A device that posts to `power` and tells the guest that both kinds of panic are handled.
     pub fn new(power: Arc<dyn PowerSink>) -> Self {
         Self {
-            events: KNOWN,
+            events: PANICS,
             power,
             ignored: Counter::new(),
         }
     }
 
-    /// A device that tells the guest that `events` are handled.
+    /// A device that tells the guest that `events` are handled. With [`SHUTDOWN`] among them, it
+    /// posts [`PowerRequest::PvShutdown`] when it is asked to.
     ///
     /// # Errors
     ///
-    /// [`Error::BadConfig`] if `events` has a bit besides [`PANICKED`] and [`CRASHLOADED`]: the guest would be promised
-    /// what nobody does.
+    /// [`Error::BadConfig`] if `events` has a bit besides [`PANICKED`], [`CRASHLOADED`] and
+    /// [`SHUTDOWN`]: the guest would be promised what nobody does.
     pub fn with_events(events: u8, power: Arc<dyn PowerSink>) -> Result<Self, Error> {
         if events & !KNOWN != 0 {
             return Err(Error::BadConfig {
                 device: "pvpanic",
                 field: "events",
                 found: u64::from(events),
-                expected: "0 to 3 (bit 0: panicked, bit 1: crash loaded)",
+                expected: "0 to 7 (bit 0: panicked, bit 1: crash loaded, bit 2: shutdown)",
             });
         }
         Ok(Self {
@@ -74,7 +83,8 @@ impl PvPanic {
         })
     }
 
-    /// How many writes had a bit besides the two known ones.
+    /// How many writes had a bit that means nothing here: an unknown one, or a shutdown that is not
+    /// offered.
     pub fn ignored(&self) -> u64 {
         self.ignored.get()
     }
@@ -83,13 +93,16 @@ impl PvPanic {
         if offset != 0 {
             return;
         }
-        if value & !KNOWN != 0 {
+        let heeded = PANICS | self.events;
+        if value & !heeded != 0 {
             self.ignored.count();
         }
         if value & PANICKED != 0 {
             self.power.power(PowerRequest::GuestPanicked);
         } else if value & CRASHLOADED != 0 {
             self.power.power(PowerRequest::GuestCrashloaded);
+        } else if value & heeded & SHUTDOWN != 0 {
+            self.power.power(PowerRequest::PvShutdown);
         }
     }
 }

@@ -173,11 +173,17 @@ fn reset_control_refuses_states_that_it_cannot_have() {
 #[cfg(feature = "pvpanic")]
 #[test]
 fn pvpanic_promises_nothing_that_it_does_not_do() {
-    let error = devices::pvpanic::PvPanic::with_events(7, Arc::new(PowerProbe::new())).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "pvpanic: events is 0x7, and must be 0 to 3 (bit 0: panicked, bit 1: crash loaded)"
-    );
+    for (events, found) in [(0x08, "0x8"), (0x0f, "0xf"), (0xff, "0xff")] {
+        let power = Arc::new(PowerProbe::new());
+        let error = devices::pvpanic::PvPanic::with_events(events, power).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "pvpanic: events is {found}, and must be 0 to 7 (bit 0: panicked, bit 1: crash \
+                 loaded, bit 2: shutdown)"
+            )
+        );
+    }
 }
 
 #[cfg(feature = "acpi-pm")]
@@ -250,6 +256,81 @@ mod acpi_pm {
             device.write(0, &[1, 0]);
         }
     }
+}
+
+#[cfg(feature = "wdat")]
+#[test]
+fn wdat_refuses_states_that_it_cannot_have_and_survives_odd_ones() {
+    use devices::Timed;
+    use devices::wdat::{State, Wdat, Wiring};
+    let clock = Arc::new(ManualClock::new(0));
+    let power = Arc::new(PowerProbe::new());
+    let device = Wdat::new(Wiring {
+        power: power.clone(),
+        clock: clock.clone(),
+        rearm: Arc::new(NoNotify),
+    });
+    let good = device.save();
+    let stopped = State {
+        expires_at: Some(1),
+        ..good
+    };
+    refuse(&device, &stopped, "absent in a watchdog that is stopped");
+    // Any time will do: the end is long past, or at the end of time.
+    let running = State {
+        running: true,
+        ..good
+    };
+    for (now, at, expires) in [
+        (u64::MAX, 0, true),
+        (u64::MAX, u64::MAX, true),
+        (0, u64::MAX, false),
+    ] {
+        clock.set(now);
+        let expires_at = Some(at);
+        device
+            .restore(&State {
+                expires_at,
+                ..running
+            })
+            .unwrap();
+        device.tick();
+        assert_eq!(power.take().len(), usize::from(expires), "{now} {at}");
+        let mut data = [0; 10];
+        device.read(0, &mut data);
+        let left = if expires { 0 } else { 0xff };
+        assert_eq!((data[6], data[7]), (left, left));
+        // At the end of time it does not wrap to the beginning.
+        device.write(1, &[1]);
+        assert_eq!(power.take().len(), usize::from(expires));
+    }
+}
+
+#[cfg(feature = "ib700")]
+#[test]
+fn ib700_survives_odd_states() {
+    use devices::Timed;
+    use devices::ib700::{Ib700, State, Wiring};
+    let clock = Arc::new(ManualClock::new(u64::MAX));
+    let power = Arc::new(PowerProbe::new());
+    let device = Ib700::new(Wiring {
+        power: power.clone(),
+        clock: clock.clone(),
+        rearm: Arc::new(NoNotify),
+    });
+    for expires_at in [Some(0), Some(u64::MAX)] {
+        device.restore(&State { expires_at }).unwrap();
+        device.tick();
+        device.tick();
+        assert_eq!(power.take(), [PowerRequest::WatchdogExpired]);
+        assert_eq!(device.next_deadline(), None);
+    }
+    // Started at the end of time, it does not wrap to the beginning.
+    device.write(2, &[0]);
+    assert_eq!(power.take(), [PowerRequest::WatchdogExpired]);
+    clock.set(0);
+    device.tick();
+    assert_eq!((power.take(), device.next_deadline()), (vec![], None));
 }
 
 #[cfg(feature = "cmos-rtc")]

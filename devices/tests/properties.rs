@@ -6,10 +6,12 @@
     feature = "debug-exit",
     feature = "debugcon",
     feature = "i8042",
+    feature = "ib700",
     feature = "port92",
     feature = "pvpanic",
     feature = "reset-control",
-    feature = "serial"
+    feature = "serial",
+    feature = "wdat"
 ))]
 #![expect(
     clippy::arithmetic_side_effects,

@@ -383,6 +383,63 @@ fn debug_exit_is_a_request_and_the_device_goes_on() {
     }
 }
 
+/// QEMU: the watchdog's action `poweroff` left the process from a timer, with disks unflushed and no
+/// event. An expiry is a request, whether it comes from a tick or from the guest's own write, and
+/// it is made without the device's lock: a sink may look at the device.
+#[cfg(all(feature = "ib700", feature = "wdat"))]
+#[test]
+fn an_expiry_is_a_request_and_is_made_without_a_lock() {
+    use std::sync::OnceLock;
+    type Look = Box<dyn Fn() + Send + Sync>;
+    #[derive(Default)]
+    struct Looks {
+        look: OnceLock<Look>,
+        seen: PowerProbe,
+    }
+    impl PowerSink for Looks {
+        fn power(&self, request: PowerRequest) {
+            self.look.get().unwrap()();
+            self.seen.power(request);
+        }
+    }
+    within_reason(|| {
+        let clock = Arc::new(ManualClock::new(0));
+        let (sink, other) = (Arc::new(Looks::default()), Arc::new(Looks::default()));
+        let ib700 = Arc::new(devices::ib700::Ib700::new(devices::ib700::Wiring {
+            power: sink.clone(),
+            clock: clock.clone(),
+            rearm: Arc::new(NoNotify),
+        }));
+        let wdat = Arc::new(devices::wdat::Wdat::new(devices::wdat::Wiring {
+            power: other.clone(),
+            clock: clock.clone(),
+            rearm: Arc::new(NoNotify),
+        }));
+        let look = Arc::clone(&ib700);
+        let set = sink
+            .look
+            .set(Box::new(move || assert!(look.save() == look.save())));
+        assert!(set.is_ok());
+        let look = Arc::clone(&wdat);
+        let set = other
+            .look
+            .set(Box::new(move || assert!(look.save() == look.save())));
+        assert!(set.is_ok());
+        // From a tick, and then from a write.
+        outb(&*ib700, 2, 0);
+        outb(&*wdat, 0, 1);
+        clock.advance(60_000_000_000);
+        ib700.tick();
+        wdat.tick();
+        outb(&*ib700, 2, 15);
+        wdat.write(4, &[0, 0]);
+        outb(&*wdat, 1, 1);
+        for sink in [sink, other] {
+            assert_eq!(sink.seen.take(), [PowerRequest::WatchdogExpired; 2]);
+        }
+    });
+}
+
 /// cloud-hypervisor #8092 and #3585: one lock before all devices, so a vCPU inside one device held
 /// up every other, and the pause. A vCPU that is stuck in a device stops nobody.
 #[test]

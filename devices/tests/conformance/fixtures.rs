@@ -25,6 +25,7 @@ fn requests(power: &PowerProbe) -> Vec<u64> {
         PowerRequest::Shutdown { exit_code } => 2 + (u64::from(exit_code.unwrap_or(0)) << 8),
         PowerRequest::GuestPanicked => 3,
         PowerRequest::Wakeup(_) => 4,
+        PowerRequest::WatchdogExpired => 6,
         _ => 5,
     };
     power.take().into_iter().map(number).collect()
@@ -348,6 +349,90 @@ mod acpi_pm_fixture {
 
     conformance!(acpi_pm, AcpiPmFixture);
 }
+
+/// A fixture for a watchdog: started, it expires at its deadline.
+macro_rules! watchdog {
+    ($feature:literal, $name:ident, $fixture:ident, $krate:ident, $device:ident, $window:literal,
+     disturb $disturb:expr, start $start:expr, forgive $forgive:expr) => {
+        #[cfg(feature = $feature)]
+        struct $fixture {
+            power: Arc<PowerProbe>,
+            clock: Arc<ManualClock>,
+            device: devices::$krate::$device,
+        }
+
+        #[cfg(feature = $feature)]
+        impl Fixture for $fixture {
+            type Device = devices::$krate::$device;
+
+            fn fresh() -> Self {
+                let power = Arc::new(PowerProbe::new());
+                let clock = Arc::new(ManualClock::new(5_000_000_000));
+                let wiring = devices::$krate::Wiring {
+                    power: power.clone(),
+                    clock: clock.clone(),
+                    rearm: Arc::new(NoNotify),
+                };
+                Self {
+                    power,
+                    clock,
+                    device: devices::$krate::$device::new(wiring),
+                }
+            }
+
+            fn device(&self) -> &Self::Device {
+                &self.device
+            }
+
+            fn window(&self) -> u64 {
+                $window
+            }
+
+            fn disturb(&self) {
+                for (offset, value) in $disturb {
+                    outb(&self.device, offset, value);
+                }
+            }
+
+            fn forgive(&self, state: &mut <Self::Device as SaveRestore>::State) {
+                $forgive(state);
+            }
+
+            fn begin_work(&self) {
+                for (offset, value) in $start {
+                    outb(&self.device, offset, value);
+                }
+                self.power.take();
+            }
+
+            fn finish_work(&self) -> Vec<u64> {
+                let due = self.device.next_deadline();
+                self.clock.set(due.unwrap_or(0));
+                self.device.tick();
+                self.device.tick();
+                let mut result = requests(&self.power);
+                result.extend([
+                    due.unwrap_or(0),
+                    u64::from(self.device.next_deadline().is_some()),
+                ]);
+                result
+            }
+        }
+
+        #[cfg(feature = $feature)]
+        conformance!($name, $fixture);
+    };
+}
+
+watchdog!("ib700", ib700, Ib700Fixture, ib700, Ib700, 4,
+    disturb [(2, 0x05)], start [(2, 0x0c)], forgive |_: &mut _| {});
+
+watchdog!("wdat", wdat, WdatFixture, wdat, Wdat, 10,
+// It expires, runs again, and would not reboot.
+disturb [(4, 0), (5, 0), (0, 1), (2, 0), (4, 9), (1, 1)],
+start [(0, 0), (2, 1), (4, 50), (5, 0), (0, 1)],
+// The status is for the next boot to read.
+forgive |state: &mut devices::wdat::State| state.expired = false);
 
 #[cfg(feature = "cmos-rtc")]
 mod cmos_rtc_fixture {

@@ -33,6 +33,10 @@ mod acpi_pm;
 mod cmos_rtc;
 #[cfg(feature = "i8042")]
 mod i8042;
+#[cfg(feature = "ib700")]
+mod ib700;
 #[cfg(feature = "serial")]
 mod serial;
 mod simple;
+#[cfg(feature = "wdat")]
+mod wdat;

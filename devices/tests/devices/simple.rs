@@ -107,10 +107,10 @@ fn debug_exit_takes_one_two_and_four_bytes() {
 
 #[cfg(feature = "pvpanic")]
 #[test]
-fn pvpanic_tells_what_it_handles_and_filters_nothing() {
+fn pvpanic_tells_what_it_handles_and_filters_no_panic() {
     use devices::pvpanic::PvPanic;
     let power = Arc::new(PowerProbe::new());
-    for mask in 0..4 {
+    for mask in 0..8 {
         let device = PvPanic::with_events(mask, power.clone()).unwrap();
         assert_eq!(inb(&device, 0), mask);
         outb(&device, 0, 1);
@@ -125,20 +125,42 @@ fn pvpanic_tells_what_it_handles_and_filters_nothing() {
 
 #[cfg(feature = "pvpanic")]
 #[test]
-fn pvpanic_with_both_bits_is_a_panic_alone() {
+fn pvpanic_shuts_down_only_if_it_offers_to() {
+    use devices::pvpanic::{PvPanic, SHUTDOWN};
     let power = Arc::new(PowerProbe::new());
-    let device = devices::pvpanic::PvPanic::new(power.clone());
-    for value in 0..=u8::MAX {
-        outb(&device, 0, value);
-        let expected = match value & 3 {
-            0 => vec![],
-            2 => vec![PowerRequest::GuestCrashloaded],
-            _ => vec![PowerRequest::GuestPanicked],
-        };
-        assert_eq!(power.take(), expected, "after {value:#x}");
+    for mask in 0..8 {
+        let device = PvPanic::with_events(mask, power.clone()).unwrap();
+        let offered = mask & SHUTDOWN != 0;
+        // Twice: the device does not remember.
+        for round in 1..=2_u64 {
+            outb(&device, 0, SHUTDOWN);
+            let expected = vec![PowerRequest::PvShutdown; usize::from(offered)];
+            assert_eq!(power.take(), expected, "mask {mask}");
+            assert_eq!(device.ignored(), if offered { 0 } else { round });
+        }
     }
-    // Every value but 0 to 3 has a bit that means nothing.
-    assert_eq!(device.ignored(), 252);
+}
+
+#[cfg(feature = "pvpanic")]
+#[test]
+fn pvpanic_with_several_bits_is_the_lowest_alone() {
+    use devices::pvpanic::PvPanic;
+    let power = Arc::new(PowerProbe::new());
+    // Every value but 0 to 3, or 0 to 7, has a bit that means nothing.
+    for (events, ignored) in [(3, 252), (7, 248)] {
+        let device = PvPanic::with_events(events, power.clone()).unwrap();
+        for value in 0..=u8::MAX {
+            outb(&device, 0, value);
+            let expected = match value & events {
+                0 => vec![],
+                4 => vec![PowerRequest::PvShutdown],
+                2 | 6 => vec![PowerRequest::GuestCrashloaded],
+                _ => vec![PowerRequest::GuestPanicked],
+            };
+            assert_eq!(power.take(), expected, "after {value:#x}");
+        }
+        assert_eq!(device.ignored(), ignored);
+    }
 }
 
 #[cfg(feature = "debugcon")]

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use devices::PowerRequest;
 
+use super::watchdogs::{Ib700, Wdat};
+
 /// A decoded byte of an address space: who, at which offset, and whether it wants whole accesses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owner {
@@ -23,6 +25,8 @@ enum Device {
     PvPanic,
     Pm,
     ResetControl,
+    Ib700,
+    Wdat,
 }
 
 fn owner(port: u16) -> Owner {
@@ -33,9 +37,11 @@ fn owner(port: u16) -> Owner {
         0x92 => Owner::Byte(Device::Port92, 0),
         0x3f8..=0x3ff => Owner::Byte(Device::Serial, port - 0x3f8),
         0x402 => Owner::Byte(Device::DebugCon, 0),
+        0x441..=0x444 => Owner::Byte(Device::Ib700, port - 0x441),
         0x501 | 0x502 => Owner::Whole(Device::DebugExit, port - 0x501),
         0x505 => Owner::Byte(Device::PvPanic, 0),
         0x600..=0x60b => Owner::Whole(Device::Pm, port - 0x600),
+        0x660..=0x669 => Owner::Whole(Device::Wdat, port - 0x660),
         0xcf9 => Owner::Byte(Device::ResetControl, 0),
         _ => Owner::Nobody,
     }
@@ -49,9 +55,11 @@ pub(crate) struct Oracle {
     reset_control: u8,
     keyboard_command: u8,
     pub(crate) pm: Pm,
+    pub(crate) ib700: Ib700,
+    pub(crate) wdat: Wdat,
     pub(crate) serial: Serial,
     pub(crate) unclaimed: (u64, u64),
-    /// What the devices but the clock must have asked for, since it was last taken.
+    /// What the devices but the clock and the watchdogs must have asked for, since it was last taken.
     pub(crate) power: Vec<PowerRequest>,
     /// What the console must have got.
     pub(crate) console: Vec<u8>,
@@ -84,6 +92,7 @@ impl Oracle {
                     let rest = offset..offset + u16::try_from(len - data.len()).unwrap();
                     data.extend(rest.map(|at| match device {
                         Device::Pm => Some(self.pm.read_byte(at, ns)),
+                        Device::Wdat => Some(self.wdat.read_byte(at, ns)),
                         _ => Some(0),
                     }));
                 }
@@ -101,6 +110,8 @@ impl Oracle {
         self.reset_control = 0;
         self.keyboard_command = 0;
         self.pm = Pm::default();
+        self.ib700.reset();
+        self.wdat.reset();
         self.serial = Serial::default();
     }
 
@@ -114,11 +125,13 @@ impl Oracle {
             }
             (Device::ResetControl, _) if value & 4 != 0 => self.power.push(PowerRequest::Reset),
             (Device::ResetControl, _) => self.reset_control = value & 0b1010,
-            (Device::PvPanic, _) => self.power.extend(match value & 3 {
+            (Device::PvPanic, _) => self.power.extend(match value & 7 {
                 0 => None,
-                2 => Some(PowerRequest::GuestCrashloaded),
+                2 | 6 => Some(PowerRequest::GuestCrashloaded),
+                4 => Some(PowerRequest::PvShutdown),
                 _ => Some(PowerRequest::GuestPanicked),
             }),
+            (Device::Ib700, offset) => self.ib700.write(offset, value, self.virtual_ns),
             (Device::DebugCon, _) => self.console.push(value),
             (Device::Serial, register) => self.serial.write(register, value),
             (Device::Keyboard, 4) => {
@@ -141,7 +154,8 @@ impl Oracle {
         match device {
             Device::Port92 => Some(self.port92),
             Device::ResetControl => Some(self.reset_control),
-            Device::PvPanic => Some(3),
+            Device::PvPanic => Some(7),
+            Device::Ib700 => Some(0xff),
             Device::DebugCon => Some(0xe9),
             Device::Serial => self.serial.read(offset),
             Device::Clock if offset == 0 => Some(0xff),
@@ -156,6 +170,8 @@ impl Oracle {
                     self.power.push(request);
                 }
             }
+        } else if device == Device::Wdat {
+            self.wdat.write(offset, data, self.virtual_ns);
         } else if data.len() != 3 {
             let value = data
                 .iter()

@@ -7,10 +7,12 @@ use devices::cmos_rtc::{self, CmosRtc, Memory};
 use devices::debug_exit::{self, DebugExit};
 use devices::debugcon::{self, DebugCon};
 use devices::i8042::{self, I8042};
+use devices::ib700::{self, Ib700};
 use devices::port92::{self, Port92};
 use devices::pvpanic::{self, PvPanic};
 use devices::reset_control::{self, Chipset, ResetControl};
 use devices::serial::{self, Serial};
+use devices::wdat::{self, Wdat};
 use devices::{
     Bus, BusBuilder, Clock, IrqProbe, ManualClock, NoNotify, OutputRing, PowerProbe, PowerRequest,
     ResetTree, ResetType, SaveRestore, Timed, WakeupReason,
@@ -31,6 +33,8 @@ pub(crate) struct Rig {
     wall_clock: Arc<ManualClock>,
     power: Arc<PowerProbe>,
     clock_power: Arc<PowerProbe>,
+    /// What each watchdog asks for.
+    expiries: [Arc<PowerProbe>; 2],
     sci: Arc<IrqProbe>,
     serial_irq: Arc<IrqProbe>,
     sent: Arc<OutputRing>,
@@ -41,6 +45,8 @@ pub(crate) struct Rig {
     keyboard: Arc<I8042>,
     port92: Arc<Port92>,
     reset_control: Arc<ResetControl>,
+    ib700: Arc<Ib700>,
+    wdat: Arc<Wdat>,
 }
 
 impl Rig {
@@ -76,7 +82,18 @@ impl Rig {
         let keyboard = Arc::new(I8042::new(line(), line(), power.clone()));
         let port92 = Arc::new(Port92::new(power.clone()));
         let reset_control = Arc::new(ResetControl::new(Chipset::Ich9, power.clone()));
-        let pvpanic = Arc::new(PvPanic::new(power.clone()));
+        let pvpanic = Arc::new(PvPanic::with_events(7, power.clone()).unwrap());
+        let expiries = [Arc::new(PowerProbe::new()), Arc::new(PowerProbe::new())];
+        let ib700 = Arc::new(Ib700::new(ib700::Wiring {
+            power: expiries[0].clone(),
+            clock: virtual_clock.clone(),
+            rearm: Arc::new(NoNotify),
+        }));
+        let wdat = Arc::new(Wdat::new(wdat::Wiring {
+            power: expiries[1].clone(),
+            clock: virtual_clock.clone(),
+            rearm: Arc::new(NoNotify),
+        }));
         let debug_exit = Arc::new(DebugExit::new(power.clone()));
         let debugcon = Arc::new(DebugCon::new(console.clone()));
 
@@ -90,6 +107,8 @@ impl Rig {
         bus.map("debug-exit", &debug_exit::PORTS, debug_exit)
             .unwrap();
         bus.map("pvpanic", &pvpanic::PORTS, pvpanic).unwrap();
+        bus.map("ib700", &ib700::PORTS, ib700.clone()).unwrap();
+        bus.map("wdat", &wdat::PORTS, wdat.clone()).unwrap();
         bus.map("acpi-pm", &acpi_pm::PORTS, pm.clone()).unwrap();
         bus.map(
             "reset-control",
@@ -107,6 +126,8 @@ impl Rig {
         tree.add(root, "acpi-pm", pm.clone()).unwrap();
         tree.add(root, "reset-control", reset_control.clone())
             .unwrap();
+        tree.add(root, "ib700", ib700.clone()).unwrap();
+        tree.add(root, "wdat", wdat.clone()).unwrap();
         Self {
             bus: bus.build(),
             tree,
@@ -115,6 +136,7 @@ impl Rig {
             wall_clock,
             power,
             clock_power,
+            expiries,
             sci,
             serial_irq,
             sent,
@@ -125,6 +147,8 @@ impl Rig {
             keyboard,
             port92,
             reset_control,
+            ib700,
+            wdat,
         }
     }
 
@@ -192,20 +216,25 @@ impl Rig {
                 .power
                 .push(PowerRequest::Wakeup(WakeupReason::PmTimer));
         }
+        self.oracle.ib700.pass(now);
+        self.oracle.wdat.pass(now);
         self.pm.tick();
         self.clock.tick();
+        self.ib700.tick();
+        self.wdat.tick();
         // Whoever ticks must not be asked to do it again at once: the main loop would spin.
         let wall = self.wall_clock.now_ns();
         assert!(self.pm.next_deadline().is_none_or(|at| at > now));
         assert!(self.clock.next_deadline().is_none_or(|at| at > wall));
+        assert!(self.ib700.next_deadline().is_none_or(|at| at > now));
+        assert!(self.wdat.next_deadline().is_none_or(|at| at > now));
     }
 
     fn sleep(&mut self) {
-        if let Some(at) = self
-            .pm
-            .next_deadline()
-            .filter(|at| *at > self.virtual_clock.now_ns())
-        {
+        let now = self.virtual_clock.now_ns();
+        let timed: [&dyn Timed; 3] = [&*self.pm, &*self.ib700, &*self.wdat];
+        let deadlines = timed.iter().filter_map(|device| device.next_deadline());
+        if let Some(at) = deadlines.min().filter(|at| *at > now) {
             self.virtual_clock.set(at);
         }
         let wall = self.wall_clock.now_ns();
@@ -231,6 +260,8 @@ impl Rig {
         check(&*self.keyboard);
         check(&*self.port92);
         check(&*self.reset_control);
+        check(&*self.ib700);
+        check(&*self.wdat);
         self.oracle.pm.told = false;
     }
 
@@ -248,6 +279,7 @@ impl Rig {
                 .all(|r| *r == PowerRequest::Wakeup(WakeupReason::Rtc)),
             "after {op:?}"
         );
+        self.compare_watchdogs(op);
         assert_eq!(
             take(&self.console),
             std::mem::take(&mut self.oracle.console)
@@ -277,6 +309,18 @@ impl Rig {
             self.oracle.unclaimed,
             "after {op:?}"
         );
+    }
+
+    fn compare_watchdogs(&mut self, op: Op) {
+        let deadlines = [self.ib700.next_deadline(), self.wdat.next_deadline()];
+        let oracle = &mut self.oracle;
+        let countdowns = [&mut oracle.ib700.countdown, &mut oracle.wdat.countdown];
+        for ((power, deadline), countdown) in self.expiries.iter().zip(deadlines).zip(countdowns) {
+            let expected = vec![PowerRequest::WatchdogExpired; countdown.ended];
+            assert_eq!(power.take(), expected, "after {op:?}");
+            countdown.ended = 0;
+            assert_eq!(deadline, countdown.end(), "after {op:?}");
+        }
     }
 }
 
