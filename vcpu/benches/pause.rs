@@ -29,13 +29,13 @@ use std::time::{Duration, Instant};
 use kvm_ioctls::{KvmRunWrapper, VcpuFd};
 use real_guest::{Machine, soon};
 use vcpu::kvm::{KvmExit, KvmVcpu};
-use vcpu::{Control, PauseGuard, VcpuId, VcpuSet};
+use vcpu::{Control, PauseGuard, Phase, VcpuId, VcpuSet};
 
 /// `jmp $`.
 const SPIN: &[u8] = &[0xeb, 0xfe];
 /// So long it measures: more rounds on a faster machine.
 const BUDGET: Duration = Duration::from_secs(20);
-/// Between a resume and the next pause: the vCPUs are back in the guest.
+/// Between the entry of the last vCPU and the next pause.
 const SETTLE: Duration = Duration::from_micros(150);
 
 const RUN: u32 = 0;
@@ -45,7 +45,7 @@ const END: u32 = 3;
 
 /// One vCPU of the floor, and its thread.
 struct Floor {
-    shared: Arc<(AtomicU32, AtomicI32)>,
+    shared: Arc<(AtomicU32, AtomicI32, AtomicU32)>,
     page: KvmRunWrapper,
     signal: i32,
     thread: Option<JoinHandle<()>>,
@@ -68,16 +68,24 @@ impl Floor {
     fn new(machine: &Machine, id: u64) -> Self {
         let mut fd: VcpuFd = machine.descriptor(id, SPIN);
         let page = KvmRunWrapper::mmap_from_fd(&fd, machine.run_size()).unwrap();
-        let shared = Arc::new((AtomicU32::new(STOPPED), AtomicI32::new(0)));
+        let shared = Arc::new((
+            AtomicU32::new(STOPPED),
+            AtomicI32::new(0),
+            AtomicU32::new(0),
+        ));
         let inside = Arc::clone(&shared);
         let thread = thread::spawn(move || {
-            let (state, thread) = &*inside;
+            let (state, thread, in_guest) = &*inside;
             // SAFETY: no arguments.
             thread.store(unsafe { libc::gettid() }, Ordering::SeqCst);
             loop {
                 fd.set_kvm_immediate_exit(0);
                 match state.load(Ordering::SeqCst) {
-                    RUN => drop(fd.run()),
+                    RUN => {
+                        in_guest.store(1, Ordering::SeqCst);
+                        drop(fd.run());
+                        in_guest.store(0, Ordering::SeqCst);
+                    }
                     STOP => {
                         state.store(STOPPED, Ordering::SeqCst);
                         futex(state, libc::FUTEX_WAKE, u32::MAX >> 1);
@@ -164,6 +172,14 @@ impl Side {
     /// Lets the vCPUs run for a moment, and times their pause.
     fn round(&mut self) -> Duration {
         drop(self.parked.take());
+        while self
+            .set
+            .vcpus()
+            .iter()
+            .any(|vcpu| vcpu.word().phase() != Phase::Guest)
+        {
+            thread::yield_now();
+        }
         thread::sleep(SETTLE);
         let start = Instant::now();
         self.parked = Some(self.set.pause_all(soon()).unwrap());
@@ -198,6 +214,9 @@ fn main() {
             match (turn + round) % 5 {
                 0 => {
                     floor.go_on(RUN);
+                    while floor.shared.2.load(Ordering::SeqCst) == 0 {
+                        thread::yield_now();
+                    }
                     thread::sleep(SETTLE);
                     let start = Instant::now();
                     floor.pause();
