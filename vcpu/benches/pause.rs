@@ -1,14 +1,15 @@
 //! What a pause costs, against the floor: the same kernel work by a small program of its own, in the same run.
 //!
 //! The floor: store a request, set `immediate_exit`, signal; the vCPU's KVM_RUN returns EINTR, and it acknowledges
-//! with a store and a futex wake. Both sides run a guest that spins, and take turns, so that the machine's noise hits both.
+//! with a store and a futex wake; for several vCPUs all are asked first and waited for then. Both sides run a guest that spins, are
+//! in the guest when the clock starts, and take turns, so that the machine's noise hits both. With more vCPUs than free CPUs,
+//! both measure the scheduler.
 //!
 //! `cargo bench -p vcpu --features kvm --bench pause`
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::cast_precision_loss,
-    clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
     reason = "a benchmark may fail by unwrapping, and prints ratios"
 )]
@@ -107,14 +108,34 @@ impl Floor {
         }
     }
 
-    fn pause(&mut self) {
+    fn request(&mut self) {
         self.shared.0.store(STOP, Ordering::SeqCst);
         self.page.as_mut_ref().immediate_exit = 1;
         self.signal();
-        let state = &self.shared.0;
-        while state.load(Ordering::SeqCst) == STOP {
-            futex(state, libc::FUTEX_WAIT, STOP);
+    }
+
+    fn wait(&self) {
+        while self.shared.0.load(Ordering::SeqCst) == STOP {
+            futex(&self.shared.0, libc::FUTEX_WAIT, STOP);
         }
+    }
+
+    /// Lets all run for a moment, and times their pause.
+    fn round(floors: &mut [Self]) -> Duration {
+        for floor in &mut *floors {
+            floor.go_on(RUN);
+        }
+        while floors
+            .iter()
+            .any(|floor| floor.shared.2.load(Ordering::SeqCst) == 0)
+        {
+            thread::yield_now();
+        }
+        thread::sleep(SETTLE);
+        let start = Instant::now();
+        floors.iter_mut().for_each(Self::request);
+        floors.iter().for_each(Self::wait);
+        start.elapsed()
     }
 
     fn signal(&self) {
@@ -200,56 +221,33 @@ fn machine() -> Machine {
 
 fn main() {
     let floor_machine = machine();
-    let mut sides = [1, 2, 4, 8].map(|count| (count, Side::new(count), Vec::new()));
-    let mut floor = Floor::new(&floor_machine, 0);
-    let mut floor_times = Vec::new();
-    let mut signal_times = Vec::new();
+    let mut sides = [1_u32, 2, 4, 8].map(|count| (count, Side::new(count), Vec::new(), Vec::new()));
+    let mut floors: Vec<_> = (0..8).map(|id| Floor::new(&floor_machine, id)).collect();
+    let mut signals = Vec::new();
     let begin = Instant::now();
-    for round in 0_u32.. {
-        if begin.elapsed() > BUDGET {
-            break;
+    while begin.elapsed() < BUDGET {
+        for (count, side, ours, floor) in &mut sides {
+            floor.push(Floor::round(&mut floors[..*count as usize]));
+            ours.push(side.round());
         }
-        // Whose turn is first changes, so that nobody always follows the busiest.
-        for turn in 0..5 {
-            match (turn + round) % 5 {
-                0 => {
-                    floor.go_on(RUN);
-                    while floor.shared.2.load(Ordering::SeqCst) == 0 {
-                        thread::yield_now();
-                    }
-                    thread::sleep(SETTLE);
-                    let start = Instant::now();
-                    floor.pause();
-                    floor_times.push(start.elapsed());
-                    // What one signal more costs its sender.
-                    let start = Instant::now();
-                    floor.signal();
-                    signal_times.push(start.elapsed());
-                }
-                side => {
-                    let (_, side, times) = &mut sides[side as usize - 1];
-                    times.push(side.round());
-                }
-            }
-        }
+        // What one signal more costs its sender.
+        let start = Instant::now();
+        floors[0].signal();
+        signals.push(start.elapsed());
     }
-    let floor_time = median(&mut floor_times);
-    let signal = median(&mut signal_times);
-    let first = median(&mut sides[0].2);
-    println!("median of {} rounds, sides in turns", floor_times.len());
+    let signal = median(&mut signals);
     println!(
-        "pause_all of 1 / floor: {:.2} (floor {:.1} us)",
-        first / floor_time,
-        floor_time / 1e3
+        "median of {} rounds, sides in turns; a signal {:.1} us",
+        signals.len(),
+        signal / 1e3
     );
-    for (count, _, times) in &mut sides {
-        let time = median(times);
-        let further = (time - first) / f64::from((*count - 1).max(1));
+    for (count, _, ours, floor) in &mut sides {
+        let (ours, floor) = (median(ours), median(floor));
         println!(
-            "pause_all of {count}: {:.2} floors; each further vCPU {:.2} floors ({:.2} signals)",
-            time / floor_time,
-            further / floor_time,
-            further / signal,
+            "pause_all of {count} / the same floor: {:.2} (floor {:.1} us; difference {:.1} signals)",
+            ours / floor,
+            floor / 1e3,
+            (ours - floor) / signal,
         );
     }
 }
