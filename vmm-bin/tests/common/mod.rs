@@ -40,7 +40,9 @@ pub(crate) fn program() -> Command {
 pub(crate) fn kvm(test: &str) -> bool {
     let there = Path::new("/dev/kvm").exists();
     if !there {
-        eprintln!("SKIPPED {test}: this machine has no /dev/kvm");
+        // Past the test harness, which keeps what a test that passes has printed.
+        let line = format!("skipped: {test}: this machine has no /dev/kvm\n");
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
     }
     there
 }
