@@ -81,6 +81,11 @@ impl State {
         self.get(C) & INTERRUPT != 0
     }
 
+    /// Whether the alarm's flag is set, and enabled.
+    pub(super) fn alarm_stands(&self) -> bool {
+        self.get(B) & self.get(C) & ALARM != 0
+    }
+
     /// Catches up with the wall clock. Returns whether an alarm that is enabled went off.
     ///
     /// However long the time since the last call, the cost is the same, and each flag is set once.

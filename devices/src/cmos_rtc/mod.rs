@@ -160,6 +160,27 @@ impl CmosRtc {
         self.state.lock().set(SHUTDOWN_STATUS, RESUME);
     }
 
+    /// Does what firmware does first after a reset: reads the mark of
+    /// [`mark_suspend`](Self::mark_suspend) and clears it. Returns whether to resume. For a VMM that
+    /// resumes its guest without firmware.
+    pub fn take_suspend_mark(&self) -> bool {
+        let mut state = self.state.lock();
+        let resumes = state.get(SHUTDOWN_STATUS) == RESUME;
+        if resumes {
+            state.set(SHUTDOWN_STATUS, 0);
+        }
+        resumes
+    }
+
+    /// Whether an alarm has gone off that the guest has enabled and not seen yet.
+    ///
+    /// A VMM asks when its VM has just been suspended. The alarm may have come after the guest's
+    /// last look and before that: its wakeup then found a VM that was not asleep, and was dropped.
+    /// Without the question, the guest would sleep on.
+    pub fn alarm_stands(&self) -> bool {
+        self.update(|state, _| state.alarm_stands())
+    }
+
     /// Catches up, changes the state, sets the line as one with it, and then tells the others.
     fn update<T>(&self, change: impl FnOnce(&mut State, u64) -> T) -> T {
         let mut state = self.state.lock();

@@ -103,17 +103,31 @@ fn sleep_types_enter_their_states_and_others_are_ignored() {
 }
 
 #[test]
-fn a_machine_without_s3_powers_off_and_nothing_else() {
-    let rig = Rig::new(SleepTypes {
-        s5: 5,
-        s3: None,
-        s4: None,
-    });
-    for kind in 0..8_u16 {
-        rig.outw(CONTROL, kind << 10 | 0x2000);
-        assert_eq!(rig.power.take(), if kind == 5 { vec![OFF] } else { vec![] });
+fn a_sleep_state_that_is_not_offered_is_ignored_and_counted() {
+    for (s3, s4) in [
+        (None, None),
+        (Some(1), None),
+        (None, Some(2)),
+        (Some(7), Some(6)),
+    ] {
+        let rig = Rig::new(SleepTypes { s5: 5, s3, s4 });
+        let mut ignored = 0;
+        for kind in 0..8_u8 {
+            let expected = match Some(kind) {
+                Some(5) => vec![OFF],
+                kind if kind == s3 => vec![PowerRequest::Suspend],
+                kind if kind == s4 => vec![PowerRequest::SuspendToDisk],
+                _ => vec![],
+            };
+            ignored += 2 * u64::from(expected.is_empty());
+            // As a word, and as the high byte alone.
+            rig.outw(CONTROL, u16::from(kind) << 10 | 0x2000);
+            assert_eq!(rig.power.take(), expected, "type {kind}");
+            rig.outb(CONTROL + 1, kind << 2 | 0x20);
+            assert_eq!(rig.power.take(), expected, "type {kind}");
+        }
+        assert_eq!(rig.pm.ignored_sleeps(), ignored);
     }
-    assert_eq!(rig.pm.ignored_sleeps(), 7);
 }
 
 #[test]

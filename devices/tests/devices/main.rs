@@ -31,6 +31,7 @@ fn outb(device: &impl BusDevice, offset: u64, value: u8) {
 mod acpi_pm;
 #[cfg(feature = "cmos-rtc")]
 mod cmos_rtc;
+mod concurrency;
 #[cfg(feature = "i8042")]
 mod i8042;
 #[cfg(feature = "ib700")]
@@ -38,5 +39,7 @@ mod ib700;
 #[cfg(feature = "serial")]
 mod serial;
 mod simple;
+#[cfg(all(feature = "acpi-pm", feature = "cmos-rtc"))]
+mod sleep;
 #[cfg(feature = "wdat")]
 mod wdat;

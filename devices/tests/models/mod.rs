@@ -2,7 +2,7 @@
 //! must come of it.
 //!
 //! The property test and the fuzz target share this: a sequence of bytes becomes accesses, time,
-//! key strokes, resets and restores; after each, what the devices did is compared with the
+//! key strokes, resets, sleep and restores; after each, what the devices did is compared with the
 //! [`oracle`].
 
 mod oracle;
@@ -40,6 +40,8 @@ pub(crate) enum Op {
     Type { len: u8 },
     /// Everything is reset.
     Reset { kind: u8 },
+    /// The VM is suspended, and woken up.
+    Wake { reason: u8 },
     /// Everything is saved and restored.
     Restore,
 }
@@ -76,6 +78,7 @@ impl Op {
             54..56 => Self::Press,
             56..60 => Self::Type { len: byte() },
             60 => Self::Reset { kind: byte() },
+            61 => Self::Wake { reason: byte() },
             _ => Self::Restore,
         })
     }

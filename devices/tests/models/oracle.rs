@@ -221,6 +221,11 @@ impl Pm {
         low & self.registers[2] & 0x21 != 0 || self.registers[1] & self.registers[3] & 0x05 != 0
     }
 
+    pub(crate) fn set_status(&mut self, bits: u16) {
+        self.registers[0] |= (bits % 256) as u8;
+        self.registers[1] |= (bits / 256) as u8;
+    }
+
     pub(crate) fn press(&mut self) -> bool {
         let heeded = self.registers[3] & 1 == 1;
         self.registers[1] |= u8::from(heeded);

@@ -178,16 +178,35 @@ impl Rig {
             }
             Op::Reset { kind } => {
                 let kinds = [ResetType::Cold, ResetType::Wakeup, ResetType::SnapshotLoad];
-                self.tree
-                    .reset(self.tree.root(), kinds[usize::from(kind) % 3])
-                    .unwrap();
-                let power = std::mem::take(&mut self.oracle.power);
-                self.oracle.reset();
-                self.oracle.power = power;
+                let kind = kinds[usize::from(kind) % 3];
+                self.reset(kind);
+                let resumes = self.clock.take_suspend_mark();
+                assert!(!resumes || kind == ResetType::Wakeup);
+            }
+            Op::Wake { reason } => {
+                let reasons = [
+                    (WakeupReason::Rtc, 0x8400),
+                    (WakeupReason::PmTimer, 0x8001),
+                    (WakeupReason::Other, 0x8100),
+                ];
+                let (reason, status) = reasons[usize::from(reason) % 3];
+                self.clock.mark_suspend();
+                self.reset(ResetType::Wakeup);
+                self.pm.wake(reason);
+                self.oracle.pm.set_status(status);
+                assert!(self.clock.take_suspend_mark());
+                assert!(!self.clock.take_suspend_mark());
             }
             Op::Restore => self.restore(),
         }
         self.compare(op);
+    }
+
+    fn reset(&mut self, kind: ResetType) {
+        self.tree.reset(self.tree.root(), kind).unwrap();
+        let power = std::mem::take(&mut self.oracle.power);
+        self.oracle.reset();
+        self.oracle.power = power;
     }
 
     fn now(&mut self) -> u64 {
