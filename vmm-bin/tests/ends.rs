@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::Duration;
 
-use common::{DEADLINE, Directory, Qmp, Transcript, Vm, kill, kvm, program, wait_for};
+use common::{DEADLINE, Directory, Qmp, Running, Transcript, Vm, kill, kvm, program, wait_for};
 use serde_json::json;
 
 #[test]
@@ -66,13 +66,13 @@ fn a_second_signal_during_tear_down_ends_the_program() {
         return;
     }
     let ended_at_once = (0..10).any(|_| {
-        let mut child = program()
-            .env("RUST_LOG", "trace")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = Running::start(
+            program()
+                .env("RUST_LOG", "trace")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped()),
+        );
         let mut keys = child.stdin.take().unwrap();
         let _unread = child.stdout.take().unwrap();
         let (log, logger) = Transcript::of(child.stderr.take().unwrap());
@@ -164,14 +164,14 @@ fn what_a_killed_process_left_is_taken_over() {
     let directory = Directory::new();
     let pidfile = directory.path("pid");
     let start = || {
-        program()
-            .args(["--serial", &directory.option("unix", "serial")])
-            .args(["--qmp", &directory.option("unix", "qmp")])
-            .args(["--pidfile", pidfile.to_str().unwrap()])
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap()
+        Running::start(
+            program()
+                .args(["--serial", &directory.option("unix", "serial")])
+                .args(["--qmp", &directory.option("unix", "qmp")])
+                .args(["--pidfile", pidfile.to_str().unwrap()])
+                .stdin(Stdio::null())
+                .stderr(Stdio::null()),
+        )
     };
     let mut first = start();
     wait_for("socket", || UnixStream::connect(directory.path("qmp")).ok());
@@ -199,17 +199,17 @@ fn the_end_of_input_is_no_end_of_the_vm() {
         let directory = Directory::new();
         let keys = directory.path("keys");
         std::fs::write(&keys, "zzz").unwrap();
-        let mut child = std::process::Command::new("sh")
-            .args([
-                "-c",
-                shell,
-                env!("CARGO_BIN_EXE_vmm-bin"),
-                keys.to_str().unwrap(),
-            ])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = Running::start(
+            std::process::Command::new("sh")
+                .args([
+                    "-c",
+                    shell,
+                    env!("CARGO_BIN_EXE_vmm-bin"),
+                    keys.to_str().unwrap(),
+                ])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null()),
+        );
         let (said, reader) = Transcript::of(child.stdout.take().unwrap());
         wait_for("menu", || said.text().contains("guest> ").then_some(()));
         if shell.contains("$1") {
@@ -237,13 +237,13 @@ fn a_reader_of_the_console_may_stop_or_go() {
         return;
     }
     let directory = Directory::new();
-    let mut child = program()
-        .args(["--qmp", &directory.option("unix", "qmp")])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = Running::start(
+        program()
+            .args(["--qmp", &directory.option("unix", "qmp")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null()),
+    );
     let mut keys = child.stdin.take().unwrap();
     let console = child.stdout.take().unwrap();
     wait_for("socket", || UnixStream::connect(directory.path("qmp")).ok());
@@ -275,13 +275,13 @@ fn the_console_in_a_file_is_complete() {
         return;
     }
     let directory = Directory::new();
-    let mut child = program()
-        .args(["--serial", &directory.option("file", "console")])
-        .args(["--qmp", &directory.option("unix", "qmp")])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = Running::start(
+        program()
+            .args(["--serial", &directory.option("file", "console")])
+            .args(["--qmp", &directory.option("unix", "qmp")])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null()),
+    );
     let console = || std::fs::read_to_string(directory.path("console")).unwrap_or_default();
     wait_for("menu in the file", || {
         console().contains("guest> ").then_some(())
@@ -347,14 +347,14 @@ fn a_reader_of_the_log_may_stop() {
         return;
     }
     let directory = Directory::new();
-    let mut child = program()
-        .args(["--qmp", &directory.option("unix", "qmp")])
-        .args(["--serial", "none"])
-        .env("RUST_LOG", "trace")
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = Running::start(
+        program()
+            .args(["--qmp", &directory.option("unix", "qmp")])
+            .args(["--serial", "none"])
+            .env("RUST_LOG", "trace")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped()),
+    );
     let _unread = child.stderr.take().unwrap();
     wait_for("socket", || UnixStream::connect(directory.path("qmp")).ok());
     let mut qmp = Qmp::connect(&directory.path("qmp"));

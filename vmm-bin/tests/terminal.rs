@@ -9,16 +9,16 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Command, ExitStatus};
 
-use common::{Transcript, kill, kvm, wait_for};
+use common::{Running, Transcript, kill, kvm, wait_for};
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Termios, tcgetattr};
 
 /// The program on a terminal of its own.
 struct OnTerminal {
-    child: Child,
+    child: Running,
     /// The user's side: the keyboard.
     keyboard: File,
     /// The program's side, kept open so that it can be looked at.
@@ -48,14 +48,14 @@ impl OnTerminal {
         let before = settings(&terminal);
         let stream = || File::from(terminal.try_clone().unwrap());
         // `setsid --ctty` makes it the terminal that Ctrl-C comes from.
-        let child = Command::new("setsid")
-            .args(["--ctty", "--wait", env!("CARGO_BIN_EXE_vmm-bin")])
-            .args(args)
-            .stdin(stream())
-            .stdout(stream())
-            .stderr(stream())
-            .spawn()
-            .unwrap();
+        let child = Running::start(
+            Command::new("setsid")
+                .args(["--ctty", "--wait", env!("CARGO_BIN_EXE_vmm-bin")])
+                .args(args)
+                .stdin(stream())
+                .stdout(stream())
+                .stderr(stream()),
+        );
         let keyboard = File::from(master);
         let (screen, _) = Transcript::of(keyboard.try_clone().unwrap());
         wait_for(ready, || screen.text().contains(ready).then_some(()));

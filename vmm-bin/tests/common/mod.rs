@@ -15,6 +15,7 @@
 mod qmp;
 
 use std::io::{ErrorKind, Read, Write};
+use std::ops::{Deref, DerefMut};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -108,6 +109,35 @@ pub(crate) fn output(args: &[&str]) -> Output {
     output
 }
 
+/// A process that does not outlive its test, also when that fails.
+pub(crate) struct Running(Child);
+
+impl Running {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Deref for Running {
+    type Target = Child;
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
 /// Sends a signal.
 pub(crate) fn kill(pid: u32, signal: &str) {
     Command::new("kill")
@@ -178,7 +208,7 @@ pub(crate) struct Ended {
 
 /// A VM whose serial line and monitor are sockets.
 pub(crate) struct Vm {
-    pub(crate) child: Child,
+    pub(crate) child: Running,
     pub(crate) directory: Directory,
     log: Transcript,
     logger: Option<JoinHandle<()>>,
@@ -199,15 +229,15 @@ impl Vm {
     /// Starts the program with a serial line and a monitor.
     pub(crate) fn start(args: &[&str]) -> Self {
         let directory = Directory::new();
-        let mut child = program()
-            .args(["--serial", &directory.option("unix", "serial")])
-            .args(["--qmp", &directory.option("unix", "qmp")])
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = Running::start(
+            program()
+                .args(["--serial", &directory.option("unix", "serial")])
+                .args(["--qmp", &directory.option("unix", "qmp")])
+                .args(args)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped()),
+        );
         let (log, logger) = Transcript::of(child.stderr.take().unwrap());
         let path = directory.path("serial");
         let serial = wait_for("serial socket", || {
@@ -318,12 +348,5 @@ impl Vm {
             signal: status.signal(),
             log: self.log(),
         }
-    }
-}
-
-impl Drop for Vm {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
     }
 }
