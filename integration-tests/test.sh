@@ -76,7 +76,7 @@ tests() {
 }
 
 # Of a test run's output; all of it is in the log.
-worth_seeing='^(error|warning|note:|test result:| +(Running|Doc-tests) |[Ss][Kk][Ii][Pp][Pp][Ee][Dd][: ])|^test .*( FAILED| ignored| s\)$)'
+worth_seeing='^(error: (could not|test failed|no such)|note:|test result:| +(Running|Doc-tests) |[Ss][Kk][Ii][Pp][Pp][Ee][Dd][: ])|^test .*( FAILED| ignored| s\)$)'
 
 # skip NAME REASON: a test that this machine cannot run.
 skip() {

@@ -33,9 +33,35 @@ class Kernel:
     bzimage: pathlib.Path
     vmlinux: pathlib.Path
 
-    def module(self, name):
-        """The path of a module, or None when this kernel does not have it."""
-        return next(iter(sorted((self.folder / "lib/modules").rglob(f"{name}.ko"))), None)
+    def modules(self, names):
+        """The modules and what they depend on, in the order to insert them: pairs of file name and content.
+
+        One that this kernel does not have is left out: it may be built in.
+        """
+        found = {}
+        for name in names:
+            self._collect(name.replace("-", "_"), found)
+        return list(found.items())
+
+    def _collect(self, name, found):
+        spellings = [name, name.replace("_", "-")]
+        for path in sorted((self.folder / "lib/modules").rglob("*.ko*")):
+            if path.name.split(".")[0] in spellings and f"{name}.ko" not in found:
+                content = path.read_bytes()
+                if path.suffix != ".ko":
+                    content = _decompress(content)
+                depends = re.search(rb"\0depends=([^\0]*)\0", content)
+                for other in depends.group(1).decode().split(",") if depends else []:
+                    if other:
+                        self._collect(other, found)
+                found[f"{name}.ko"] = content
+
+    def install_modules(self, names, folder):
+        """Writes the modules to `folder`, and their order of insertion to the file `order` there."""
+        modules = self.modules(names)
+        for name, content in modules:
+            (folder / name).write_bytes(content)
+        (folder / "order").write_text("".join(f"{name}\n" for name, _ in modules))
 
 
 def kernel(cache):
@@ -57,18 +83,25 @@ def _write(path, data):
     part.rename(path)
 
 
+def _apt(*command, **rest):
+    """Runs an apt command; once more behind `apt-get update` when it fails, for its lists may be old or missing."""
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True, **rest).stdout
+    except subprocess.CalledProcessError:
+        root = [] if os.geteuid() == 0 else ["sudo"]
+        subprocess.run([*root, "apt-get", "-qq", "update"], check=True, stdin=subprocess.DEVNULL)
+        return subprocess.run(command, check=True, capture_output=True, text=True, **rest).stdout
+
+
 def _download(cache):
-    depends = subprocess.run(
-        ["apt-cache", "depends", META_PACKAGE], check=True, capture_output=True, text=True
-    ).stdout
-    match = re.search(r"Depends: (linux-image-(\S+))", depends)
+    match = re.search(r"Depends: (linux-image-(\S+))", _apt("apt-cache", "depends", META_PACKAGE))
     if not match:
-        raise RuntimeError(f"apt knows no {META_PACKAGE}: run `apt-get update` first")
+        raise RuntimeError(f"apt does not say what {META_PACKAGE} depends on")
     package, version = match.groups()
     part = cache / "part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    subprocess.run(["apt-get", "-q", "download", package], check=True, cwd=part, stdout=subprocess.DEVNULL)
+    _apt("apt-get", "-q", "download", package, cwd=part)
     archive = next(part.glob("*.deb"))
     subprocess.run(["dpkg", "-x", archive, part], check=True)
     archive.unlink()
@@ -139,9 +172,7 @@ def inner_initrd(cache, the_kernel):
     (stage / "bin/sh").symlink_to("busybox")
     shutil.copy(init, stage / "init")
     (stage / "init").chmod(0o755)
-    for name in INNER_MODULES:
-        if path := the_kernel.module(name):
-            shutil.copy(path, stage / "modules")
+    the_kernel.install_modules(INNER_MODULES, stage / "modules")
     pack(stage, archive)
     shutil.rmtree(stage)
     return archive

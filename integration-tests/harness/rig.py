@@ -35,7 +35,7 @@ SILENCE = 30 * SLOWNESS
 JOBS = 2
 #: An outer machine that died this often under the same test was killed by the test.
 MOST_DEATHS = 3
-OUTER_MODULES = ("irqbypass", "kvm", "kvm-amd")
+OUTER_MODULES = ("kvm-amd",)
 #: Parts of Python's library that no test imports.
 NOT_NEEDED = ("test", "idlelib", "lib2to3", "tkinter", "ensurepip", "pydoc_data", "turtledemo", "distutils")
 
@@ -72,8 +72,7 @@ def base_archive(cache, kernel):
     (stage / "bin/sh").symlink_to("busybox")
     shutil.copy(init, stage / "init")
     (stage / "init").chmod(0o755)
-    for name in OUTER_MODULES:
-        shutil.copy(kernel.module(name), stage / "modules")
+    kernel.install_modules(OUTER_MODULES, stage / "modules")
 
     python = os.path.realpath(sys.executable)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
