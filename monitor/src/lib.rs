@@ -2,12 +2,16 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs, missing_debug_implementations)]
 
+// `qapi!` names this crate from within it as it does from without.
+extern crate self as monitor;
+
 mod error;
 pub mod events;
 pub mod protocol;
 mod registry;
 #[cfg(feature = "run-state")]
 pub mod run_state;
+pub mod schema;
 mod server;
 mod session;
 
@@ -16,5 +20,6 @@ pub use events::EventSender;
 pub use registry::{
     Command, CommandError, CommandInfo, EventSpec, EventTable, NoArguments, Registry, Version,
 };
+pub use schema::QapiType;
 pub use server::{ClientStats, MonitorSocket, Server, ServerLimits};
 pub use session::{Reply, Session};

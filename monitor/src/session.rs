@@ -35,17 +35,20 @@ pub struct Reply {
     pub negotiated: bool,
 }
 
-/// What `qmp_capabilities` takes.
-#[derive(Deserialize)]
-struct Negotiation {
-    enable: Option<Vec<Capability>>,
+crate::qapi! {
+    /// What `qmp_capabilities` takes.
+    #[derive(Debug, Deserialize)]
+    pub(crate) struct Negotiation {
+        enable: Option<Vec<Capability>>,
+    }
 }
 
-/// The capabilities that exist. None is offered.
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Capability {
-    Oob,
+crate::qapi! {
+    /// The capabilities that exist. None is offered.
+    #[derive(Debug, Deserialize)]
+    enum Capability {
+        Oob,
+    }
 }
 
 impl Capability {

@@ -11,39 +11,16 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod qemu;
 mod support;
 mod table;
 
-use std::process::{Child, Command, Stdio};
-use std::time::Instant;
-use support::{Client, PATIENCE, Scratch};
+use support::Client;
 use table::Row;
 
 const CLASSES: [&str; 9] = [
     "lexical", "control", "resync", "utf-8", "escape", "syntax", "open", "form", "greeting",
 ];
-
-const QEMU: &str = "qemu-system-x86_64";
-
-/// A QEMU without a machine, ended with the value.
-struct Qemu(Child);
-
-impl Drop for Qemu {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-/// Why there is no QEMU to compare with, if there is none.
-fn missing() -> Option<String> {
-    let Ok(output) = Command::new(QEMU).arg("--version").output() else {
-        return Some(format!("{QEMU} is not installed"));
-    };
-    let version = String::from_utf8_lossy(&output.stdout).into_owned();
-    let version = version.lines().next().unwrap_or_default().to_owned();
-    (!version.contains(" version 7.2.")).then(|| format!("{version} is not 7.2"))
-}
 
 /// What QEMU replies to a row's input.
 fn ask(path: &std::path::Path, row: &Row) -> Vec<String> {
@@ -78,33 +55,9 @@ fn ask(path: &std::path::Path, row: &Row) -> Vec<String> {
 
 #[test]
 fn qemu_replies_as_the_table_says() {
-    if let Some(reason) = missing() {
-        println!("skipped: {reason}");
+    let Some((_qemu, path)) = qemu::start(&["-M", "none"]) else {
         return;
-    }
-    let scratch = Scratch::new();
-    let path = scratch.path("qmp.sock");
-    let socket = format!("unix:{},server=on,wait=off", path.display());
-    let child = Command::new(QEMU)
-        .args([
-            "-M",
-            "none",
-            "-nodefaults",
-            "-display",
-            "none",
-            "-S",
-            "-qmp",
-            &socket,
-        ])
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("QEMU starts");
-    let _qemu = Qemu(child);
-    let until = Instant::now() + PATIENCE;
-    while !path.exists() {
-        assert!(Instant::now() < until, "QEMU does not listen");
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+    };
     let nesting = |row: &Row| {
         row.replies
             .iter()

@@ -86,22 +86,26 @@ impl RunStateContext for Vmm {
     }
 }
 
-/// What a guest can do: the argument of the command `x-guest`.
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Deed {
-    Reset,
-    Shutdown,
-    Suspend,
-    Panic,
-    HyperVPanic,
-    Crashload,
+monitor::qapi! {
+    /// What a guest can do.
+    #[derive(serde::Deserialize)]
+    enum Deed {
+        Reset,
+        Shutdown,
+        Suspend,
+        Panic,
+        HyperVPanic,
+        Crashload,
+    }
 }
 
-#[derive(serde::Deserialize)]
-struct Guest {
-    deed: Deed,
-    times: Option<u16>,
+monitor::qapi! {
+    /// The arguments of the command `x-guest`.
+    #[derive(serde::Deserialize)]
+    struct Guest {
+        deed: Deed,
+        times: Option<u16>,
+    }
 }
 
 /// A command of the VMM's own: it plays the guest.
@@ -127,11 +131,13 @@ fn x_guest(vmm: &mut Vmm, guest: Guest) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Pretends that the machine is not initialised yet, or that its memory is being dumped.
-#[derive(serde::Deserialize)]
-struct Pretend {
-    preconfig: Option<bool>,
-    dump: Option<bool>,
+monitor::qapi! {
+    /// Pretends that the machine is not initialised yet, or that its memory is being dumped.
+    #[derive(serde::Deserialize)]
+    struct Pretend {
+        preconfig: Option<bool>,
+        dump: Option<bool>,
+    }
 }
 
 /// A command that is allowed before the machine is initialised.
@@ -146,8 +152,8 @@ fn registry() -> Registry<Vmm> {
     let mut registry = Registry::new(Version::new(7, 2, 0, "soft-vmm"));
     register(&mut registry);
     registry
-        .command("x-guest", x_guest)
-        .add(Command::new("x-pretend", x_pretend).allow_preconfig());
+        .described("x-guest", x_guest)
+        .add(Command::described("x-pretend", x_pretend).allow_preconfig());
     registry
 }
 

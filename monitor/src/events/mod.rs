@@ -29,6 +29,7 @@ mod outbox;
 mod throttle;
 
 pub(crate) use hub::{ClientId, Hub};
+pub(crate) use outbox::EventsLost;
 
 use crate::Error;
 use crate::registry::EventTable;

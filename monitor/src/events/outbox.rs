@@ -20,6 +20,15 @@ struct Lost {
     by_name: BTreeMap<Arc<str>, u64>,
 }
 
+crate::qapi! {
+    /// The data of `EVENTS_LOST`: how many, and how many of each name.
+    #[derive(Debug, serde::Serialize)]
+    pub(crate) struct EventsLost {
+        count: u64,
+        events: serde_json::Value,
+    }
+}
+
 /// One client's queue.
 #[derive(Debug)]
 pub(super) struct Outbox {
@@ -124,8 +133,13 @@ impl Outbox {
             return None;
         }
         let Lost { count, by_name } = std::mem::take(&mut self.lost);
-        let by_name: BTreeMap<&str, u64> = by_name.iter().map(|(n, c)| (&**n, *c)).collect();
-        let data = json!({"count": count, "events": by_name});
+        let events = json!(
+            by_name
+                .iter()
+                .map(|(n, c)| (&**n, *c))
+                .collect::<BTreeMap<_, _>>()
+        );
+        let data = json!(EventsLost { count, events });
         Some(event_line(
             super::EVENTS_LOST,
             Some(&data),

@@ -3,6 +3,7 @@
 use super::arguments::from_arguments;
 use super::{CommandError, Registry};
 use crate::protocol::ErrorClass;
+use crate::schema::{Describe, QapiType, Schema};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -44,9 +45,26 @@ pub struct Command<C> {
     info: CommandInfo,
     disabled: Option<String>,
     handler: Handler<C>,
+    arguments: Describe,
+    result: Describe,
 }
 
 impl<C> Command<C> {
+    /// A command whose types are described: see [`Registry::described`].
+    #[must_use]
+    pub fn described<A, R, F>(name: impl Into<String>, handler: F) -> Self
+    where
+        A: DeserializeOwned + QapiType,
+        R: Serialize + QapiType,
+        F: Fn(&mut C, A) -> Result<R, CommandError> + Send + Sync + 'static,
+    {
+        Command {
+            arguments: A::describe,
+            result: R::describe,
+            ..Command::new(name, handler)
+        }
+    }
+
     /// A command: see [`Registry::command`] for the types.
     #[must_use]
     pub fn new<A, R, F>(name: impl Into<String>, handler: F) -> Self
@@ -68,10 +86,12 @@ impl<C> Command<C> {
             },
             disabled: None,
             handler: Handler::Typed(Box::new(handler)),
+            arguments: Schema::any,
+            result: Schema::any,
         }
     }
 
-    pub(super) fn built_in(name: &str, handler: Handler<C>) -> Self {
+    pub(super) fn built_in<A: QapiType, R: QapiType>(name: &str, handler: Handler<C>) -> Self {
         let info = CommandInfo {
             name: name.to_owned(),
             preconfig: true,
@@ -80,6 +100,8 @@ impl<C> Command<C> {
             info,
             disabled: None,
             handler,
+            arguments: A::describe,
+            result: R::describe,
         }
     }
 
@@ -104,6 +126,11 @@ impl<C> Command<C> {
 
     pub(super) fn handler(&self) -> &Handler<C> {
         &self.handler
+    }
+
+    pub(super) fn describe(&self, schema: &mut Schema) {
+        let types = [(self.arguments)(schema), (self.result)(schema)];
+        schema.command(self.info.name(), types, false);
     }
 
     pub(super) fn is_enabled(&self) -> bool {

@@ -1,6 +1,7 @@
 //! What a command answers when it fails, and the version that a server reports.
 
 use crate::protocol::ErrorClass;
+use crate::schema::VersionTriple;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 /// A command's failure, as the client sees it.
@@ -68,12 +69,6 @@ impl Version {
 
 impl Serialize for Version {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(serde::Serialize)]
-        struct Triple {
-            major: u32,
-            minor: u32,
-            micro: u32,
-        }
         let Version {
             major,
             minor,
@@ -83,7 +78,7 @@ impl Serialize for Version {
         let mut version = serializer.serialize_struct("Version", 2)?;
         version.serialize_field(
             "qemu",
-            &Triple {
+            &VersionTriple {
                 major,
                 minor,
                 micro,

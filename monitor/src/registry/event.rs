@@ -1,5 +1,7 @@
 //! The events that a VMM may emit, and the limits on their rate.
 
+use crate::events::EventsLost;
+use crate::schema::{Describe, QapiType, Schema};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -12,12 +14,22 @@ pub(crate) struct Throttle {
     pub(crate) unless: Option<(String, Vec<String>)>,
 }
 
-/// An event to be registered: its name, and whether its rate is limited.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An event to be registered: its name, whether its rate is limited, and what data it has.
+#[derive(Clone, Debug)]
 pub struct EventSpec {
     name: Arc<str>,
     throttle: Option<Throttle>,
+    data: Describe,
 }
+
+/// Two are equal that name the same event with the same limit.
+impl PartialEq for EventSpec {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.throttle == other.throttle
+    }
+}
+
+impl Eq for EventSpec {}
 
 impl EventSpec {
     /// An event that is sent each time it happens, unless QEMU limits the event of this name to one
@@ -56,7 +68,11 @@ impl EventSpec {
             }),
             _ => None,
         };
-        EventSpec { name, throttle }
+        EventSpec {
+            name,
+            throttle,
+            data: Schema::any,
+        }
     }
 
     /// Limits the event to one a second for each combination of values that the members named in
@@ -68,6 +84,14 @@ impl EventSpec {
             key: owned(key),
             unless: None,
         });
+        self
+    }
+
+    /// Describes the event's data, so that a client finds it in `query-qmp-schema`; the unit type
+    /// stands for none. Without this the schema says `any`.
+    #[must_use]
+    pub fn data<T: QapiType>(mut self) -> Self {
+        self.data = T::describe;
         self
     }
 
@@ -121,7 +145,7 @@ pub struct EventTable {
 impl EventTable {
     pub(super) fn new() -> Self {
         let mut table = EventTable::default();
-        table.add(EventSpec::new(crate::events::EVENTS_LOST));
+        table.add(EventSpec::new(crate::events::EVENTS_LOST).data::<EventsLost>());
         table
     }
 
@@ -139,6 +163,13 @@ impl EventTable {
     /// The events' names.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.events.iter().map(EventSpec::name)
+    }
+
+    pub(super) fn describe(&self, schema: &mut Schema) {
+        for event in &self.events {
+            let data = (event.data)(schema);
+            schema.event(event.name(), data);
+        }
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<&EventSpec> {

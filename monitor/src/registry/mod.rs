@@ -22,6 +22,8 @@ pub use error::{CommandError, Version};
 pub use event::{EventSpec, EventTable};
 
 use crate::protocol::ErrorClass;
+use crate::schema::{Entity, QapiType, Schema};
+use crate::session::Negotiation;
 use arguments::from_arguments;
 use command::Handler;
 use serde_json::{Map, Value, json};
@@ -36,8 +38,8 @@ type Admission<C> = Box<dyn Fn(&C, &CommandInfo) -> Result<(), CommandError> + S
 
 /// What a client may call, and which events it may see.
 ///
-/// A new registry knows `qmp_capabilities`, `query-version`, `query-commands` and `query-events`;
-/// the last two report what is registered and nothing else. `C` is whatever a handler needs to do
+/// A new registry knows `qmp_capabilities`, `query-version`, `query-commands`, `query-events` and
+/// `query-qmp-schema`; the last three report what is registered and nothing else. `C` is whatever a handler needs to do
 /// its work: the VMM hands it to [`Server::dispatch`](crate::Server::dispatch) by reference, and
 /// nothing keeps it.
 pub struct Registry<C> {
@@ -59,29 +61,57 @@ impl<C> Registry<C> {
             events: EventTable::new(),
             admission: None,
         };
-        let builtin = |name: &str, answer| Command::built_in(name, Handler::Registry(answer));
+        let negotiate = Handler::Session;
         registry
-            .add(Command::built_in(NEGOTIATE, Handler::Session))
-            .add(builtin("query-version", |registry| json!(registry.version)))
-            .add(builtin("query-commands", |registry| {
-                let enabled = registry.commands.iter().rev().filter(|c| c.is_enabled());
-                enabled.map(|c| json!({"name": c.info().name()})).collect()
+            .add(Command::built_in::<Negotiation, ()>(NEGOTIATE, negotiate))
+            .add(query::<C, Version>("query-version", |registry| {
+                json!(registry.version)
             }))
-            .add(builtin("query-events", |registry| {
-                registry
-                    .events
-                    .names()
-                    .map(|name| json!({"name": name}))
-                    .collect()
+            .add(query::<C, Vec<Named>>("query-commands", |registry| {
+                let enabled = registry.enabled().rev();
+                json!(named(enabled.map(|command| command.info().name())))
+            }))
+            .add(query::<C, Vec<Named>>("query-events", |registry| {
+                json!(named(registry.events.names()))
+            }))
+            .add(query::<C, Vec<Entity>>("query-qmp-schema", |registry| {
+                json!(registry.schema())
             }));
         registry
+    }
+
+    /// The commands that are not disabled.
+    fn enabled(&self) -> impl DoubleEndedIterator<Item = &Command<C>> {
+        self.commands.iter().filter(|command| command.is_enabled())
+    }
+
+    /// What a client may call and may see, in the form of QEMU's `query-qmp-schema`.
+    fn schema(&self) -> Vec<Entity> {
+        let mut schema = Schema::new();
+        for command in self.enabled() {
+            command.describe(&mut schema);
+        }
+        self.events.describe(&mut schema);
+        schema.into_entities()
+    }
+
+    /// Registers a command whose types are described, so that a client finds them in
+    /// `query-qmp-schema`. Declare them with [`qapi!`](crate::qapi).
+    pub fn described<A, R, F>(&mut self, name: impl Into<String>, handler: F) -> &mut Self
+    where
+        A: serde::de::DeserializeOwned + QapiType,
+        R: serde::Serialize + QapiType,
+        F: Fn(&mut C, A) -> Result<R, CommandError> + Send + Sync + 'static,
+    {
+        self.add(Command::described(name, handler))
     }
 
     /// Registers a command under `name`: a function of the context and of its arguments.
     ///
     /// `A` is a struct with one field for each argument (`#[serde(rename_all = "kebab-case")]` gives
     /// QAPI's spelling, `Option` makes one optional), or [`NoArguments`]. `R` is what the client
-    /// gets as `return`; the unit type becomes `{}`.
+    /// gets as `return`; the unit type becomes `{}`. The schema calls both `any`: they need not be
+    /// described here. [`Registry::described`] takes types that are.
     pub fn command<A, R, F>(&mut self, name: impl Into<String>, handler: F) -> &mut Self
     where
         A: serde::de::DeserializeOwned,
@@ -188,6 +218,26 @@ impl<C> Registry<C> {
 }
 
 pub(crate) use arguments::from_arguments as read_arguments;
+
+crate::qapi! {
+    /// A command or an event in a list of them.
+    #[derive(serde::Serialize)]
+    struct Named {
+        name: String,
+    }
+}
+
+fn named<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Named> {
+    let names = names.map(|name| Named {
+        name: name.to_owned(),
+    });
+    names.collect()
+}
+
+/// A command that the registry answers from what it knows.
+fn query<C, R: QapiType>(name: &str, answer: fn(&Registry<C>) -> Value) -> Command<C> {
+    Command::built_in::<NoArguments, R>(name, Handler::Registry(answer))
+}
 
 impl<C> fmt::Debug for Registry<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,38 +1,36 @@
 //! The commands, one function each.
 
 use super::types::{
-    CpuReply, CurrentMachineReply, KvmReply, NameReply, StatusReply, TargetReply, UuidReply,
+    CpuReply, CurrentMachineReply, KvmReply, NameReply, Named, StatusReply, TargetReply, UuidReply,
 };
 use super::{RunStateContext, events};
 use crate::registry::{Command, CommandError, CommandInfo, NoArguments, Registry};
 use lifecycle::{ActionChange, Compat, Machine, ShutdownCause, WatchdogAction};
 use runstate::RunState;
-use serde::de::{Deserialize, Deserializer, Error as _};
-use std::str::FromStr;
 
 /// Registers the commands and events, and the check that refuses most commands while the machine
 /// is not initialised.
 pub fn register<C: RunStateContext + 'static>(registry: &mut Registry<C>) {
-    for name in events::NAMES {
-        registry.event(name);
+    for event in events::specs() {
+        registry.event(event);
     }
     registry
-        .add(Command::new("query-status", query_status).allow_preconfig())
-        .add(Command::new("query-name", query_name).allow_preconfig())
-        .add(Command::new("query-uuid", query_uuid).allow_preconfig())
-        .command("query-kvm", query_kvm)
-        .command("query-target", query_target)
-        .command("query-cpus-fast", query_cpus_fast)
-        .command("query-current-machine", query_current_machine)
-        .command("stop", stop)
-        .command("cont", cont)
-        .command("system_reset", system_reset)
-        .command("system_powerdown", system_powerdown)
-        .command("system_wakeup", system_wakeup)
-        .command("inject-nmi", inject_nmi)
-        .command("watchdog-set-action", watchdog_set_action)
-        .add(Command::new("set-action", set_action).allow_preconfig())
-        .add(Command::new("quit", quit).allow_preconfig())
+        .add(Command::described("query-status", query_status).allow_preconfig())
+        .add(Command::described("query-name", query_name).allow_preconfig())
+        .add(Command::described("query-uuid", query_uuid).allow_preconfig())
+        .described("query-kvm", query_kvm)
+        .described("query-target", query_target)
+        .described("query-cpus-fast", query_cpus_fast)
+        .described("query-current-machine", query_current_machine)
+        .described("stop", stop)
+        .described("cont", cont)
+        .described("system_reset", system_reset)
+        .described("system_powerdown", system_powerdown)
+        .described("system_wakeup", system_wakeup)
+        .described("inject-nmi", inject_nmi)
+        .described("watchdog-set-action", watchdog_set_action)
+        .add(Command::described("set-action", set_action).allow_preconfig())
+        .add(Command::described("quit", quit).allow_preconfig())
         .admission(admit);
 }
 
@@ -62,7 +60,7 @@ fn query_status<C: RunStateContext>(context: &mut C, _: NoArguments) -> Reply<St
     Ok(StatusReply {
         running: status.running,
         singlestep: status.singlestep,
-        status: status.status.as_str(),
+        status: Named(status.status),
     })
 }
 
@@ -163,12 +161,14 @@ fn inject_nmi<C: RunStateContext>(context: &mut C, _: NoArguments) -> Reply {
     context.lifecycle().machine().inject_nmi().map_err(refused)
 }
 
-#[derive(serde::Deserialize)]
-struct SetAction {
-    reboot: Option<Named<lifecycle::RebootAction>>,
-    panic: Option<Named<lifecycle::PanicAction>>,
-    watchdog: Option<Named<WatchdogAction>>,
-    shutdown: Option<Named<lifecycle::ShutdownAction>>,
+crate::qapi! {
+    #[derive(serde::Deserialize)]
+    struct SetAction {
+        reboot: Option<Named<lifecycle::RebootAction>>,
+        shutdown: Option<Named<lifecycle::ShutdownAction>>,
+        panic: Option<Named<lifecycle::PanicAction>>,
+        watchdog: Option<Named<WatchdogAction>>,
+    }
 }
 
 fn set_action<C: RunStateContext>(context: &mut C, asked: SetAction) -> Reply {
@@ -182,24 +182,14 @@ fn set_action<C: RunStateContext>(context: &mut C, asked: SetAction) -> Reply {
     Ok(())
 }
 
-#[derive(serde::Deserialize)]
-struct WatchdogSetAction {
-    action: Named<WatchdogAction>,
+crate::qapi! {
+    #[derive(serde::Deserialize)]
+    struct WatchdogSetAction {
+        action: Named<WatchdogAction>,
+    }
 }
 
 fn watchdog_set_action<C: RunStateContext>(context: &mut C, asked: WatchdogSetAction) -> Reply {
     context.lifecycle().policy().set_watchdog(asked.action.0);
     Ok(())
-}
-
-/// An enum of `lifecycle`, read by its QAPI spelling.
-struct Named<T>(T);
-
-impl<'de, T: FromStr> Deserialize<'de> for Named<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        name.parse()
-            .map(Named)
-            .map_err(|_| D::Error::unknown_variant(&name, &[]))
-    }
 }

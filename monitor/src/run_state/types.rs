@@ -1,6 +1,12 @@
 //! What the queries return, with QAPI's member names.
 
-use serde::Serialize;
+use crate::QapiType;
+use crate::schema::{Schema, TypeName};
+use runstate::RunState;
+use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::ser::{Serialize, Serializer};
+use std::fmt::Display;
+use std::str::FromStr;
 
 /// What a VM is called and what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,59 +42,110 @@ pub struct CpuInfo {
     pub thread_id: u32,
 }
 
-#[derive(Serialize)]
-pub(super) struct StatusReply {
-    pub(super) running: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) singlestep: Option<bool>,
-    pub(super) status: &'static str,
+/// An enum of `lifecycle` or `runstate`, in its QAPI spelling.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Named<T>(pub(super) T);
+
+impl<T: Display> Serialize for Named<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
 }
 
-#[derive(Serialize)]
-pub(super) struct NameReply {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) name: Option<String>,
+impl<'de, T: FromStr> Deserialize<'de> for Named<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        name.parse()
+            .map(Named)
+            .map_err(|_| D::Error::unknown_variant(&name, &[]))
+    }
 }
 
-#[derive(Serialize)]
-pub(super) struct UuidReply {
-    #[serde(rename = "UUID")]
-    pub(super) uuid: String,
+macro_rules! spelled {
+    ($($Enum:ty),+ $(,)?) => {
+        $(impl QapiType for Named<$Enum> {
+            fn describe(schema: &mut Schema) -> TypeName {
+                let values: Vec<_> = <$Enum>::ALL.iter().map(|value| value.as_str()).collect();
+                schema.enumeration::<$Enum>(&values)
+            }
+        })+
+    };
 }
 
-#[derive(Serialize)]
-pub(super) struct KvmReply {
-    pub(super) enabled: bool,
-    pub(super) present: bool,
+spelled! {
+    RunState,
+    lifecycle::GuestPanicAction,
+    lifecycle::PanicAction,
+    lifecycle::RebootAction,
+    lifecycle::S390CrashReason,
+    lifecycle::ShutdownAction,
+    lifecycle::ShutdownCause,
+    lifecycle::WatchdogAction,
 }
 
-#[derive(Serialize)]
-pub(super) struct TargetReply {
-    pub(super) arch: String,
+crate::qapi! {
+    #[derive(serde::Serialize)]
+    pub(super) struct StatusReply {
+        pub(super) running: bool,
+        pub(super) singlestep: Option<bool>,
+        pub(super) status: Named<RunState>,
+    }
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) struct CurrentMachineReply {
-    pub(super) wakeup_suspend_support: bool,
+crate::qapi! {
+    #[derive(serde::Serialize)]
+    pub(super) struct NameReply {
+        pub(super) name: Option<String>,
+    }
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) struct CpuReply {
-    cpu_index: u32,
-    qom_path: String,
-    thread_id: u32,
-    target: String,
-    props: CpuProps,
+crate::qapi! {
+    #[derive(serde::Serialize)]
+    pub(super) struct UuidReply {
+        pub(super) uuid as "UUID": String,
+    }
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct CpuProps {
-    socket_id: u32,
-    core_id: u32,
-    thread_id: u32,
+crate::qapi! {
+    #[derive(serde::Serialize)]
+    pub(super) struct KvmReply {
+        pub(super) enabled: bool,
+        pub(super) present: bool,
+    }
+}
+
+crate::qapi! {
+    #[derive(serde::Serialize)]
+    pub(super) struct TargetReply {
+        pub(super) arch: String,
+    }
+}
+
+crate::qapi! {
+    #[derive(serde::Serialize)]
+    pub(super) struct CurrentMachineReply {
+        pub(super) wakeup_suspend_support: bool,
+    }
+}
+
+crate::qapi! {
+    #[derive(serde::Serialize)]
+    pub(super) struct CpuReply {
+        cpu_index: u32,
+        qom_path: String,
+        thread_id: u32,
+        props: Option<CpuProps>,
+        target: String,
+    }
+}
+
+crate::qapi! {
+    #[derive(serde::Serialize)]
+    struct CpuProps {
+        socket_id: Option<u32>,
+        core_id: Option<u32>,
+        thread_id: Option<u32>,
+    }
 }
 
 impl CpuReply {
@@ -99,11 +156,11 @@ impl CpuReply {
             thread_id: cpu.thread_id,
             target: target.to_owned(),
             // One thread a core and one core a socket: QEMU's default topology.
-            props: CpuProps {
-                socket_id: cpu.index,
-                core_id: 0,
-                thread_id: 0,
-            },
+            props: Some(CpuProps {
+                socket_id: Some(cpu.index),
+                core_id: Some(0),
+                thread_id: Some(0),
+            }),
         }
     }
 }
