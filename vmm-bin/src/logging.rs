@@ -4,6 +4,7 @@
 //! stopped pipeline) costs lines, which are counted, and no more.
 
 use std::io::{self, ErrorKind, Write};
+use std::time::SystemTime;
 
 use crate::stream::Stream;
 
@@ -17,8 +18,9 @@ pub(crate) fn start() {
     }
     logger
         .format(|line, record| {
-            let (time, level) = (line.timestamp_millis(), record.level());
-            writeln!(line, "{time} {level:<5} {}", record.args())
+            let time = humantime::format_rfc3339_millis(SystemTime::now());
+            let (level, text) = (record.level(), record.args());
+            writeln!(line, "{time} {level:<5} {text}")
         })
         .init();
 }
