@@ -119,6 +119,7 @@ fn pvpanic_tells_what_it_handles_and_filters_no_panic() {
             power.take(),
             [PowerRequest::GuestPanicked, PowerRequest::GuestCrashloaded]
         );
+        assert_eq!(device.ignored(), 0);
     }
     assert_eq!(inb(&PvPanic::new(power), 0), 3);
 }
