@@ -66,7 +66,7 @@ tests() {
         bad=1
         failures+=("$name: exit status $status")
         tail -n 40 "$log"
-    elif ! grep -q '^test result: ' "$log"; then
+    elif [ $((good + mute)) -eq 0 ]; then
         # Silence is no success.
         bad=1
         failures+=("$name: ran no test")
@@ -186,14 +186,16 @@ for package in json.load(sys.stdin)["packages"]:
 
 # Model checkers replace the standard library's atomics, so their builds are apart.
 part_models() {
-    local model crate
-    for model in loom shuttle; do
-        for crate in "${crates[@]}"; do
-            [ -e "$crate/tests/$model.rs" ] || continue
-            RUSTFLAGS="--cfg $model" tests "$crate under $model" \
-                cargo test --locked --release -p "$crate" --test "$model" --target-dir "$CARGO_TARGET_DIR/$model"
-        done
-    done
+    local crate model options
+    while read -r crate model options; do
+        # shellcheck disable=SC2086 # the options are words
+        RUSTFLAGS="--cfg $model" tests "$crate under $model" \
+            cargo test --locked --release -p "$crate" --test "$model" $options --target-dir "$CARGO_TARGET_DIR/$model" </dev/null
+    done <<'LIST'
+runstate loom
+vcpu loom
+vcpu shuttle --features test-utilities
+LIST
 }
 
 # Linux as the guest.
