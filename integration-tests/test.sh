@@ -53,9 +53,9 @@ tests() {
         skips+=("$name: $line")
     done < <(sed -n 's/^test \(.*\) \.\.\. ignored\(, \(.*\)\)\{0,1\}$/\1: \3/p' "$log")
     while IFS= read -r line; do
-        skips+=("$name: ${line#*[: ]}")
+        skips+=("$name: $line")
         good=$((good - 1)) mute=$((mute + 1))
-    done < <(grep -iE '^skipped[: ]' "$log")
+    done < <(awk '/^---- .* stdout ----$/ {test = $2} tolower($0) ~ /^skipped[: ]/ {sub(/^[^: ]*:? */, ""); print test ": " $0}' "$log")
     if [ "$bad" -gt 0 ]; then
         while IFS= read -r line; do
             failures+=("$name: $line")
