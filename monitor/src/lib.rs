@@ -7,6 +7,7 @@ extern crate self as monitor;
 
 mod error;
 pub mod events;
+pub mod human;
 pub mod protocol;
 mod registry;
 #[cfg(feature = "run-state")]

@@ -84,25 +84,31 @@ fn qemu_qmp_drives_the_server() {
     }
 }
 
+/// Runs the shell on these lines.
+fn shell(python: &OsString, path: &Path, options: &[&str], lines: &str) -> Output {
+    let mut shell = Command::new(python)
+        .args(["-c", "from qemu.qmp.qmp_shell import main; main()"])
+        .args(options)
+        .arg(path)
+        .env("HOME", path.parent().expect("a directory"))
+        .env("TERM", "dumb")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the shell runs");
+    let mut input = shell.stdin.take().expect("a pipe");
+    input.write_all(lines.as_bytes()).expect("the shell reads");
+    drop(input);
+    shell.wait_with_output().expect("the shell ends")
+}
+
 #[test]
 fn qmp_shell_drives_the_server() {
     let text = against_a_server(|python, path| {
-        let mut shell = Command::new(python)
-            .args(["-c", "from qemu.qmp.qmp_shell import main; main()"])
-            .arg(path)
-            .env("HOME", path.parent().expect("a directory"))
-            .env("TERM", "dumb")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the shell runs");
         let lines =
-            b"query-status\ncont\nset-action panic=bogus\nset-action panic=none\nquery-status\n";
-        let mut input = shell.stdin.take().expect("a pipe");
-        input.write_all(lines).expect("the shell reads");
-        drop(input);
-        shell.wait_with_output().expect("the shell ends")
+            "query-status\ncont\nset-action panic=bogus\nset-action panic=none\nquery-status\n";
+        shell(python, path, &[], lines)
     });
     let Some(text) = text else { return };
     for expected in [
@@ -110,6 +116,26 @@ fn qmp_shell_drives_the_server() {
         "prelaunch",
         "\"running\": true",
         "Parameter 'panic' does not accept value 'bogus'",
+    ] {
+        assert!(text.contains(expected), "{expected} is not in: {text}");
+    }
+}
+
+#[test]
+fn qmp_shell_drives_the_human_monitor() {
+    let text = against_a_server(|python, path| {
+        let lines = "info status\ncont\ninfo status\ncpu 1\ninfo cpus\ncpu 7\nfoo\nsystem_wakeup\n";
+        shell(python, path, &["-H", "-v"], lines)
+    });
+    let Some(text) = text else { return };
+    for expected in [
+        "Welcome to the HMP shell!",
+        "VM status: paused (prelaunch)",
+        "VM status: running",
+        "* CPU #1",
+        "bad CPU index",
+        "unknown command: 'foo'",
+        "Error: Unable to wake up: guest is not in suspended state",
     ] {
         assert!(text.contains(expected), "{expected} is not in: {text}");
     }

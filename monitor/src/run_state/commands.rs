@@ -1,5 +1,6 @@
 //! The commands, one function each.
 
+use super::human::console;
 use super::types::{
     CpuReply, CurrentMachineReply, KvmReply, NameReply, Named, StatusReply, TargetReply, UuidReply,
 };
@@ -8,7 +9,7 @@ use crate::registry::{Command, CommandError, CommandInfo, NoArguments, Registry}
 use lifecycle::{ActionChange, Compat, Machine, ShutdownCause, WatchdogAction};
 use runstate::RunState;
 
-/// Registers the commands and events, and the check that refuses most commands while the machine
+/// Registers the commands and events, `human-monitor-command` with the same commands for people, and the check that refuses most commands while the machine
 /// is not initialised.
 pub fn register<C: RunStateContext + 'static>(registry: &mut Registry<C>) {
     for event in events::specs() {
@@ -32,6 +33,10 @@ pub fn register<C: RunStateContext + 'static>(registry: &mut Registry<C>) {
         .add(Command::described("set-action", set_action).allow_preconfig())
         .add(Command::described("quit", quit).allow_preconfig())
         .admission(admit);
+    let console = console(registry.version());
+    console.register(registry, |context: &C| {
+        context.cpus().iter().map(|cpu| cpu.index).collect()
+    });
 }
 
 type Reply<T = ()> = Result<T, CommandError>;
@@ -118,12 +123,12 @@ fn no_dump<C: RunStateContext>(context: &C) -> Reply {
     Ok(())
 }
 
-fn stop<C: RunStateContext>(context: &mut C, _: NoArguments) -> Reply {
+pub(super) fn stop<C: RunStateContext>(context: &mut C, _: NoArguments) -> Reply {
     no_dump(context)?;
     context.lifecycle().pause().map(drop).map_err(refused)
 }
 
-fn cont<C: RunStateContext>(context: &mut C, _: NoArguments) -> Reply {
+pub(super) fn cont<C: RunStateContext>(context: &mut C, _: NoArguments) -> Reply {
     no_dump(context)?;
     let lifecycle = context.lifecycle();
     lifecycle.admit_cont().map_err(refused)?;
@@ -135,7 +140,7 @@ fn cont<C: RunStateContext>(context: &mut C, _: NoArguments) -> Reply {
     lifecycle.cont().map(drop).map_err(refused)
 }
 
-fn system_reset<C: RunStateContext>(context: &mut C, _: NoArguments) -> Reply {
+pub(super) fn system_reset<C: RunStateContext>(context: &mut C, _: NoArguments) -> Reply {
     // The posting thread is the main loop's own: it has no vCPU to hold.
     let _ = context
         .lifecycle()
@@ -143,21 +148,21 @@ fn system_reset<C: RunStateContext>(context: &mut C, _: NoArguments) -> Reply {
     Ok(())
 }
 
-fn system_powerdown<C: RunStateContext>(context: &mut C, _: NoArguments) -> Reply {
+pub(super) fn system_powerdown<C: RunStateContext>(context: &mut C, _: NoArguments) -> Reply {
     let _ = context.lifecycle().requests().powerdown();
     Ok(())
 }
 
-fn system_wakeup<C: RunStateContext>(context: &mut C, _: NoArguments) -> Reply {
+pub(super) fn system_wakeup<C: RunStateContext>(context: &mut C, _: NoArguments) -> Reply {
     context.lifecycle().system_wakeup().map_err(refused)
 }
 
-fn quit<C: RunStateContext>(context: &mut C, _: NoArguments) -> Reply {
+pub(super) fn quit<C: RunStateContext>(context: &mut C, _: NoArguments) -> Reply {
     let _ = context.lifecycle().requests().quit();
     Ok(())
 }
 
-fn inject_nmi<C: RunStateContext>(context: &mut C, _: NoArguments) -> Reply {
+pub(super) fn inject_nmi<C: RunStateContext>(context: &mut C, _: NoArguments) -> Reply {
     context.lifecycle().machine().inject_nmi().map_err(refused)
 }
 

@@ -17,14 +17,17 @@
 //! | `system_reset`, `system_powerdown`, `system_wakeup`, `quit` | latched for the VMM's turn |
 //! | `set-action`, `watchdog-set-action` | changes the policy |
 //! | `inject-nmi` | at once, through the machine |
+//! | `human-monitor-command` | these and `info status`, `version`, `name`, `uuid`, `cpus`, as text |
 //!
 //! Source: QEMU, `qapi/run-state.json`, `qapi/misc.json`, `qapi/machine.json`.
 
 mod commands;
 mod events;
+mod human;
 mod types;
 
 pub use commands::register;
+pub use human::console;
 pub use types::{CpuInfo, Identity};
 
 use crate::registry::CommandError;
