@@ -56,7 +56,7 @@ async def system_reset_restarts_the_guest_in_the_same_process():
 
 @case(deadline=60)
 async def reset_in_the_middle_of_boot():
-    async with linux_guest(append="loglevel=7 earlyprintk=ttyS0") as vm:
+    async with linux_guest(append="loglevel=6") as vm:
         await vm.console.expect("Linux version")
         await vm.execute("system_reset")
         await vm.console.expect("Linux version")
