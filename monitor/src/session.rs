@@ -7,16 +7,23 @@
 //!     is refused, no events          but qmp_capabilities; events
 //! ```
 //!
+//! A client that has enabled `oob` may have eight requests waiting; a ninth is not read. What it
+//! sends with `exec-oob` is executed before all that wait.
+//!
 //! The rule that must never be broken: **requests are answered one at a time and in order**. While
-//! one waits to be executed, no further input is taken.
+//! as many wait as may, no further input is taken.
 
 use crate::protocol::{
-    ErrorClass, Limits, ParseError, Parser, Request, error_reply, greeting, read_request,
-    return_reply,
+    ErrorClass, Limits, ParseError, Parser, Request, error_reply, greeting_offering,
+    is_out_of_band, read_request_with, return_reply,
 };
 use crate::registry::{CommandError, NEGOTIATE, Registry, read_arguments};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use std::collections::VecDeque;
+
+/// Requests that may wait when `oob` is enabled.
+const QUEUE_LENGTH: usize = 8;
 
 /// A request that waits, or the fault that stands in its place.
 #[derive(Debug)]
@@ -44,8 +51,8 @@ crate::qapi! {
 }
 
 crate::qapi! {
-    /// The capabilities that exist. None is offered.
-    #[derive(Debug, Deserialize)]
+    /// The capabilities that exist.
+    #[derive(Debug, Deserialize, PartialEq, Eq)]
     enum Capability {
         Oob,
     }
@@ -79,7 +86,11 @@ impl Capability {
 pub struct Session {
     parser: Parser,
     negotiated: bool,
-    pending: Option<Pending>,
+    /// Requests may overtake others.
+    oob: bool,
+    pending: VecDeque<Pending>,
+    /// One that overtakes the others.
+    overtaking: Option<Pending>,
 }
 
 impl Session {
@@ -89,40 +100,58 @@ impl Session {
         Session {
             parser: Parser::new(limits),
             negotiated: false,
-            pending: None,
+            oob: false,
+            pending: VecDeque::new(),
+            overtaking: None,
         }
     }
 
     /// The line to send first.
     #[must_use]
     pub fn greeting<C>(&self, registry: &Registry<C>) -> Vec<u8> {
-        greeting(registry.version())
+        let offered: &[&str] = if registry.offers_oob() { &["oob"] } else { &[] };
+        greeting_offering(registry.version(), offered)
     }
 
-    /// Takes input up to the end of the next request. Returns how many bytes were used; while a
-    /// request waits, none are.
+    /// Takes input up to the end of the next request. Returns how many bytes were used; none are
+    /// while a request waits that is to overtake others, or as many others as may: one, and eight
+    /// where `oob` is enabled.
     pub fn feed(&mut self, input: &[u8]) -> usize {
-        if self.pending.is_some() {
+        if !self.takes_input() {
             return 0;
         }
         let (used, message) = self.parser.feed(input);
-        self.pending = message.map(|message| match message {
-            Ok(value) => {
-                let (id, request) = read_request(value);
-                Pending { id, request }
+        match message {
+            None => {}
+            Some(Ok(value)) => {
+                let overtakes = self.oob && is_out_of_band(&value);
+                let (id, request) = read_request_with(value, self.oob);
+                let pending = Pending { id, request };
+                if overtakes {
+                    self.overtaking = Some(pending);
+                } else {
+                    self.pending.push_back(pending);
+                }
             }
-            Err(error) => Pending {
+            Some(Err(error)) => self.pending.push_back(Pending {
                 id: None,
                 request: Err(refusal(&error)),
-            },
-        });
+            }),
+        }
         used
+    }
+
+    /// Whether [`Session::feed`] would take anything.
+    #[must_use]
+    pub fn takes_input(&self) -> bool {
+        let room = if self.oob { QUEUE_LENGTH } else { 1 };
+        self.overtaking.is_none() && self.pending.len() < room
     }
 
     /// Whether a request, or the error that answers bad input, waits for [`Session::execute`].
     #[must_use]
     pub fn is_pending(&self) -> bool {
-        self.pending.is_some()
+        self.overtaking.is_some() || !self.pending.is_empty()
     }
 
     /// Whether the client has negotiated and is to get events.
@@ -131,24 +160,39 @@ impl Session {
         self.negotiated
     }
 
-    /// Executes the request that waits and returns the reply, or nothing if none waits.
+    /// Executes the request that overtakes others, if there is one, and returns the reply. It needs
+    /// no context: [`Command::out_of_band`](crate::Command::out_of_band).
+    pub fn execute_out_of_band<C>(&mut self, registry: &Registry<C>) -> Option<Reply> {
+        let Pending { id, request } = self.overtaking.take()?;
+        let result = request.and_then(
+            |Request {
+                 execute, arguments, ..
+             }| { registry.execute_out_of_band(&execute, arguments) },
+        );
+        Some(Reply {
+            line: reply_line(result, id.as_ref()),
+            negotiated: false,
+        })
+    }
+
+    /// Executes the request that is next and returns the reply, or nothing if none waits.
     pub fn execute<C>(&mut self, registry: &Registry<C>, context: &mut C) -> Option<Reply> {
-        let Pending { id, request } = self.pending.take()?;
+        if let Some(reply) = self.execute_out_of_band(registry) {
+            return Some(reply);
+        }
+        let Pending { id, request } = self.pending.pop_front()?;
         let before = self.negotiated;
         let result = request.and_then(|request| self.run(registry, context, request));
-        let line = match result {
-            Ok(value) => return_reply(&value, id.as_ref()),
-            Err(error) => error_reply(&error, id.as_ref()),
-        };
         Some(Reply {
-            line,
+            line: reply_line(result, id.as_ref()),
             negotiated: self.negotiated && !before,
         })
     }
 
-    /// Drops the request that waits.
+    /// Drops the requests that wait.
     pub(crate) fn drop_pending(&mut self) {
-        self.pending = None;
+        self.overtaking = None;
+        self.pending.clear();
     }
 
     fn run<C>(
@@ -157,9 +201,11 @@ impl Session {
         context: &mut C,
         request: Request,
     ) -> Result<Value, CommandError> {
-        let Request { execute, arguments } = request;
+        let Request {
+            execute, arguments, ..
+        } = request;
         if execute == NEGOTIATE {
-            return self.negotiate(arguments);
+            return self.negotiate(registry.offers_oob(), arguments);
         }
         if !self.negotiated {
             let text = "Expecting capabilities negotiation with 'qmp_capabilities'";
@@ -168,18 +214,31 @@ impl Session {
         registry.execute(context, &execute, arguments)
     }
 
-    fn negotiate(&mut self, arguments: Map<String, Value>) -> Result<Value, CommandError> {
+    fn negotiate(
+        &mut self,
+        offers_oob: bool,
+        arguments: Map<String, Value>,
+    ) -> Result<Value, CommandError> {
         let asked: Negotiation = read_arguments(arguments)?;
         if self.negotiated {
             let text = "Capabilities negotiation is already complete, command ignored";
             return Err(CommandError::new(ErrorClass::CommandNotFound, text));
         }
-        if let Some(capability) = asked.enable.iter().flatten().next() {
+        let wanted = asked.enable.unwrap_or_default();
+        if let Some(capability) = wanted.first().filter(|_| !offers_oob) {
             let text = format!("Capability {} not available", capability.name());
             return Err(CommandError::generic(text));
         }
         self.negotiated = true;
+        self.oob = wanted.contains(&Capability::Oob);
         Ok(Value::Object(Map::new()))
+    }
+}
+
+fn reply_line(result: Result<Value, CommandError>, id: Option<&Value>) -> Vec<u8> {
+    match result {
+        Ok(value) => return_reply(&value, id),
+        Err(error) => error_reply(&error, id),
     }
 }
 

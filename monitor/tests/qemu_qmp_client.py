@@ -54,6 +54,9 @@ async def main(path):
     assert {"stop", "cont", "quit"} <= names, names
     await second.disconnect()
 
+    # The library has enabled out-of-band execution, as it does whenever it is offered.
+    assert await client.execute("x-ping", oob=True) == "pong"
+    await client.execute("x-ping")
     results = await asyncio.gather(*[client.execute("query-name") for _ in range(50)])
     assert results == [{"name": "soft"}] * 50
 

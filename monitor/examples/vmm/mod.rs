@@ -8,7 +8,8 @@ use lifecycle::{
 };
 use monitor::run_state::{CpuInfo, Identity, RunStateContext, register};
 use monitor::{
-    Command, CommandError, EventSender, MonitorSocket, Registry, Server, ServerLimits, Version,
+    Command, CommandError, EventSender, MonitorSocket, NoArguments, Registry, Server, ServerLimits,
+    Version,
 };
 use std::cell::RefCell;
 use std::error::Error;
@@ -153,6 +154,7 @@ fn registry() -> Registry<Vmm> {
     register(&mut registry);
     registry
         .described("x-guest", x_guest)
+        .add(Command::out_of_band("x-ping", |_: NoArguments| Ok("pong")))
         .add(Command::described("x-pretend", x_pretend).allow_preconfig());
     registry
 }

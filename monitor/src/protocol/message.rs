@@ -43,9 +43,11 @@ pub struct Request {
     pub execute: String,
     /// Its arguments; empty where the client sent none.
     pub arguments: Map<String, Value>,
+    /// Whether it is to overtake those that wait: `exec-oob` instead of `execute`.
+    pub out_of_band: bool,
 }
 
-/// Checks a message's form and takes the id out of it.
+/// Checks a message's form and takes the id out of it. The connection has not enabled `oob`.
 ///
 /// The id, if there is one, goes into the reply whatever becomes of the request.
 ///
@@ -54,49 +56,76 @@ pub struct Request {
 /// With QEMU's texts: not an object, a member of the wrong type, a member that does not belong, no
 /// `execute`. Of several faults the one is reported that QEMU would find first.
 pub fn read_request(message: Value) -> (Option<Value>, Result<Request, CommandError>) {
+    read_request_with(message, false)
+}
+
+/// Whether a message asks to overtake those that wait, however wrong it is otherwise.
+pub(crate) fn is_out_of_band(message: &Value) -> bool {
+    message.get("exec-oob").is_some() && message.get("execute").is_none()
+}
+
+/// The same for a connection that may have enabled `oob`.
+pub(crate) fn read_request_with(
+    message: Value,
+    oob: bool,
+) -> (Option<Value>, Result<Request, CommandError>) {
+    let out_of_band = oob && is_out_of_band(&message);
     let Value::Object(mut members) = message else {
         return (
             None,
             Err(CommandError::generic("QMP input must be a JSON object")),
         );
     };
-    let fault = find_fault(&members);
+    let fault = find_fault(&members, oob);
     let id = members.remove("id");
     if let Some(text) = fault {
         return (id, Err(CommandError::generic(text)));
     }
-    let request = match (members.remove("execute"), members.remove("arguments")) {
-        (Some(Value::String(execute)), Some(Value::Object(arguments))) => {
-            Ok(Request { execute, arguments })
-        }
-        (Some(Value::String(execute)), _) => Ok(Request {
+    let arguments = match members.remove("arguments") {
+        Some(Value::Object(arguments)) => arguments,
+        _ => Map::new(),
+    };
+    let name = if out_of_band { "exec-oob" } else { "execute" };
+    let request = match members.remove(name) {
+        Some(Value::String(execute)) => Ok(Request {
             execute,
-            arguments: Map::new(),
+            arguments,
+            out_of_band,
         }),
         _ => Err(CommandError::generic("QMP input lacks member 'execute'")),
     };
     (id, request)
 }
 
-fn find_fault(members: &Map<String, Value>) -> Option<String> {
+fn find_fault(members: &Map<String, Value>, oob: bool) -> Option<String> {
+    let mut command: Option<&str> = None;
     wire_order(members)
         .into_iter()
         .find_map(|(name, value)| match name.as_str() {
-            "execute" if !value.is_string() => {
-                Some("QMP input member 'execute' must be a string".to_owned())
+            "execute" | "exec-oob" if oob || name == "execute" => {
+                if !value.is_string() {
+                    return Some(format!("QMP input member '{name}' must be a string"));
+                }
+                let other = command.replace(name)?;
+                Some(format!("QMP input member '{name}' clashes with '{other}'"))
             }
             "arguments" if !value.is_object() => {
                 Some("QMP input member 'arguments' must be an object".to_owned())
             }
-            "execute" | "arguments" | "id" => None,
+            "arguments" | "id" => None,
             other => Some(format!("QMP input member '{other}' is unexpected")),
         })
 }
 
-/// The line that opens a connection.
+/// The line that opens a connection which offers no capability.
 #[must_use]
 pub fn greeting(version: &Version) -> Vec<u8> {
-    super::to_line(&json!({"QMP": {"version": version, "capabilities": []}}))
+    greeting_offering(version, &[])
+}
+
+/// The line that opens a connection.
+pub(crate) fn greeting_offering(version: &Version, capabilities: &[&str]) -> Vec<u8> {
+    super::to_line(&json!({"QMP": {"version": version, "capabilities": capabilities}}))
 }
 
 /// The line that answers a command that succeeded.

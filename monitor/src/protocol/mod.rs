@@ -30,7 +30,9 @@ pub use message::{ErrorClass, Request, greeting, read_request};
 pub use parser::{ParseError, Parser};
 pub use writer::{to_line, write_value};
 
-pub(crate) use message::{error_reply, event_line, return_reply};
+pub(crate) use message::{
+    error_reply, event_line, greeting_offering, is_out_of_band, read_request_with, return_reply,
+};
 
 /// Bounds on one message. Each error text that a bound leads to is QEMU's.
 ///

@@ -12,9 +12,12 @@ use std::fmt;
 type Typed<C> =
     dyn Fn(&mut C, Map<String, Value>) -> Result<Value, CommandError> + Send + Sync + 'static;
 
+type OutOfBand = dyn Fn(Map<String, Value>) -> Result<Value, CommandError> + Send + Sync + 'static;
+
 /// Who answers a command.
 pub(super) enum Handler<C> {
     Typed(Box<Typed<C>>),
+    OutOfBand(Box<OutOfBand>),
     Registry(fn(&Registry<C>) -> Value),
     Session,
 }
@@ -74,10 +77,7 @@ impl<C> Command<C> {
         F: Fn(&mut C, A) -> Result<R, CommandError> + Send + Sync + 'static,
     {
         let handler = move |context: &mut C, arguments| {
-            let result = handler(context, from_arguments(arguments)?)?;
-            serde_json::to_value(result).map_err(|error| {
-                CommandError::generic(format!("The result cannot be put into JSON: {error}"))
-            })
+            to_value(handler(context, from_arguments(arguments)?)?)
         };
         Command {
             info: CommandInfo {
@@ -88,6 +88,32 @@ impl<C> Command<C> {
             handler: Handler::Typed(Box::new(handler)),
             arguments: Schema::any,
             result: Schema::any,
+        }
+    }
+
+    /// A command that a client may also call out of band: with `exec-oob` it overtakes the requests
+    /// that wait. A registry with such a command offers the capability `oob`.
+    ///
+    /// It is executed when its request is read, by the event loop's thread and between the VMM's
+    /// turns. So it gets no context, only what `handler` has captured, and the registry's admission
+    /// check is not asked then: it must be right in every state, and it must be quick.
+    #[must_use]
+    pub fn out_of_band<A, R, F>(name: impl Into<String>, handler: F) -> Self
+    where
+        A: DeserializeOwned + QapiType,
+        R: Serialize + QapiType,
+        F: Fn(A) -> Result<R, CommandError> + Send + Sync + 'static,
+    {
+        let handler = move |arguments| to_value(handler(from_arguments(arguments)?)?);
+        Command {
+            info: CommandInfo {
+                name: name.into(),
+                preconfig: true,
+            },
+            disabled: None,
+            handler: Handler::OutOfBand(Box::new(handler)),
+            arguments: A::describe,
+            result: R::describe,
         }
     }
 
@@ -130,7 +156,11 @@ impl<C> Command<C> {
 
     pub(super) fn describe(&self, schema: &mut Schema) {
         let types = [(self.arguments)(schema), (self.result)(schema)];
-        schema.command(self.info.name(), types, false);
+        schema.command(self.info.name(), types, self.allows_oob());
+    }
+
+    pub(super) fn allows_oob(&self) -> bool {
+        matches!(self.handler, Handler::OutOfBand(_))
     }
 
     pub(super) fn is_enabled(&self) -> bool {
@@ -148,6 +178,12 @@ impl<C> Command<C> {
         }
         Err(CommandError::new(ErrorClass::CommandNotFound, text))
     }
+}
+
+fn to_value<R: Serialize>(result: R) -> Result<Value, CommandError> {
+    serde_json::to_value(result).map_err(|error| {
+        CommandError::generic(format!("The result cannot be put into JSON: {error}"))
+    })
 }
 
 impl<C> fmt::Debug for Command<C> {

@@ -184,32 +184,51 @@ impl<C> Registry<C> {
         name: &str,
         arguments: Map<String, Value>,
     ) -> Result<Value, CommandError> {
-        let found = self
-            .by_name
-            .get(name)
-            .and_then(|&place| self.commands.get(place));
-        let Some(command) = found else {
-            let text = format!("The command {name} has not been found");
-            return Err(CommandError::new(ErrorClass::CommandNotFound, text));
-        };
-        command.check_enabled()?;
+        let command = self.find(name)?;
         if let Some(admit) = &self.admission {
             admit(context, command.info())?;
         }
         let value = match command.handler() {
             Handler::Typed(handler) => handler(context, arguments)?,
+            Handler::OutOfBand(handler) => handler(arguments)?,
             Handler::Registry(answer) => {
                 from_arguments::<NoArguments>(arguments)?;
                 answer(self)
             }
             Handler::Session => return Err(CommandError::generic("Not part of a session")),
         };
-        // A command without a result answers with an empty object.
-        Ok(if value.is_null() {
-            Value::Object(Map::new())
-        } else {
-            value
-        })
+        Ok(or_empty(value))
+    }
+
+    /// Runs a command out of band.
+    pub(crate) fn execute_out_of_band(
+        &self,
+        name: &str,
+        arguments: Map<String, Value>,
+    ) -> Result<Value, CommandError> {
+        match self.find(name)?.handler() {
+            Handler::OutOfBand(handler) => handler(arguments).map(or_empty),
+            _ => {
+                let text = format!("The command {name} does not support OOB");
+                Err(CommandError::generic(text))
+            }
+        }
+    }
+
+    /// Whether there is a command that can be called out of band.
+    pub(crate) fn offers_oob(&self) -> bool {
+        self.enabled().any(Command::allows_oob)
+    }
+
+    /// The command of that name, if it exists and is enabled.
+    fn find(&self, name: &str) -> Result<&Command<C>, CommandError> {
+        let place = self.by_name.get(name);
+        let Some(command) = place.and_then(|&place| self.commands.get(place)) else {
+            let text = format!("The command {name} has not been found");
+            return Err(CommandError::new(ErrorClass::CommandNotFound, text));
+        };
+        command.check_enabled()?;
+        Ok(command)
     }
 
     pub(crate) fn share_events(&self) -> Arc<EventTable> {
@@ -224,6 +243,15 @@ crate::qapi! {
     #[derive(serde::Serialize)]
     struct Named {
         name: String,
+    }
+}
+
+/// A command without a result answers with an empty object.
+fn or_empty(value: Value) -> Value {
+    if value.is_null() {
+        Value::Object(Map::new())
+    } else {
+        value
     }
 }
 

@@ -35,6 +35,13 @@ enum Phase {
     Over,
 }
 
+/// What a client shares with the others.
+pub(super) struct Shared<'a, C> {
+    pub(super) hub: &'a Hub,
+    pub(super) limits: &'a ServerLimits,
+    pub(super) registry: &'a Registry<C>,
+}
+
 /// One client.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -152,9 +159,10 @@ impl Client {
 
     /// Writes what it can, reads what it may. Returns whether the event loop is to run again at
     /// once: to go on reading, or to let go of a client that is over.
-    pub(super) fn pump(&mut self, hub: &Hub, limits: &ServerLimits) -> bool {
+    pub(super) fn pump<C>(&mut self, server: &Shared<'_, C>) -> bool {
+        let hub = server.hub;
         self.flush(hub);
-        let more = self.take_input(hub, limits);
+        let more = self.take_input(server);
         if self.phase == Phase::InputEnded && self.is_done(hub) {
             self.give_up();
         }
@@ -194,11 +202,17 @@ impl Client {
         }
     }
 
-    /// Reads and parses up to the next request. Takes nothing while a request waits, or while the
-    /// client has not read its replies. Returns whether it stopped only for the others' sake.
-    fn take_input(&mut self, hub: &Hub, limits: &ServerLimits) -> bool {
+    /// Reads and parses for as long as the session takes requests. Takes nothing while the client
+    /// has not read its replies. What is out of band is executed here. Returns whether it stopped
+    /// only for the others' sake.
+    fn take_input<C>(&mut self, server: &Shared<'_, C>) -> bool {
+        let Shared {
+            hub,
+            limits,
+            registry,
+        } = *server;
         let mut budget = READ_BUDGET;
-        while !self.is_over() && !self.session.is_pending() && self.reply.is_none() {
+        while !self.is_over() && self.session.takes_input() && self.reply.is_none() {
             if hub.waiting(self.id).reply_bytes > limits.reply_bytes {
                 return false;
             }
@@ -207,6 +221,15 @@ impl Client {
                     .session
                     .feed(self.input.get(self.parsed..).unwrap_or_default());
                 self.parsed = self.parsed.saturating_add(used);
+                if let Some(reply) = self.session.execute_out_of_band(registry) {
+                    hub.reply(self.id, reply.line, false);
+                    self.flush(hub);
+                    // As dear as a read: nobody holds the loop up with these either.
+                    budget = budget.saturating_sub(READ_SIZE);
+                    if budget == 0 {
+                        return true;
+                    }
+                }
                 continue;
             }
             self.input.clear();

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 /// Bounds on clients and on what waits for each.
 ///
-/// A client costs at most about `message` (3 MiB with the defaults) + `reply_bytes` and one reply +
+/// A client costs at most about `message` (3 MiB with the defaults; nine times that if it has enabled
+/// `oob`, which lets eight requests wait) + `reply_bytes` and one reply +
 /// `event_bytes` and one report of losses + 24 KiB of buffers, whatever it sends and however little
 /// it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,7 +26,7 @@ use crate::Error;
 use crate::events::{ClientId, EventSender, Hub};
 use crate::registry::Registry;
 use crate::session::Session;
-use client::Client;
+use client::{Client, Shared};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -222,8 +222,13 @@ impl<C> Server<C> {
     /// Moves every client's bytes, and returns whether the event loop is to run again at once.
     fn pump_all(&mut self) -> bool {
         let mut more = false;
+        let shared = Shared {
+            hub: &self.hub,
+            limits: &self.limits,
+            registry: &self.registry,
+        };
         for client in self.clients.values_mut() {
-            more |= client.pump(&self.hub, &self.limits);
+            more |= client.pump(&shared);
         }
         more
     }

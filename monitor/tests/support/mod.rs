@@ -5,7 +5,7 @@
 
 use event_manager::{EventManager, MutEventSubscriber, SubscriberOps};
 use monitor::{
-    ClientStats, CommandError, EventSender, MonitorSocket, NoArguments, Registry, Server,
+    ClientStats, Command, CommandError, EventSender, MonitorSocket, NoArguments, Registry, Server,
     ServerLimits, Version,
 };
 use serde_json::{Value, json};
@@ -100,6 +100,7 @@ fn registry() -> Registry<Vmm> {
         .command("large", |_: &mut Vmm, large: Large| {
             Ok::<_, CommandError>("x".repeat(large.bytes))
         })
+        .add(Command::out_of_band("ping", |_: NoArguments| Ok("pong")))
         .command("quit", |vmm: &mut Vmm, _: NoArguments| {
             vmm.quit = true;
             Ok::<_, CommandError>(())
