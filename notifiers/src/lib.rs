@@ -7,6 +7,9 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+#[macro_use]
+mod basics;
+
 mod error;
 mod handle;
 mod list;

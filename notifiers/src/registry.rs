@@ -20,6 +20,10 @@ use core::cell::{Cell, RefCell};
 use core::mem;
 use core::ops::ControlFlow;
 
+use crate::error::NestingExceeded;
+use crate::handle::NotifierHandle;
+use crate::nesting::{Entered, Nesting};
+
 /// The place of a notifier: its priority, then its turn among equals. Never used twice in a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
@@ -84,15 +88,18 @@ pub(crate) struct Registry<F: ?Sized, L = ()> {
     next_serial: Cell<u64>,
     /// How often a notifier was removed.
     removals: Cell<u64>,
+    nesting: Nesting,
 }
 
 impl<F: ?Sized, L: Clone> Registry<F, L> {
-    pub(crate) fn new() -> Self {
+    /// An empty one, of which `limit` rounds may be under way at a time.
+    pub(crate) fn new(limit: u32) -> Self {
         Self {
             entries: RefCell::new(Rc::new(Entries::new())),
             count: Cell::new(0),
             next_serial: Cell::new(0),
             removals: Cell::new(0),
+            nesting: Nesting::new(limit),
         }
     }
 
@@ -100,7 +107,7 @@ impl<F: ?Sized, L: Clone> Registry<F, L> {
         self.count.get()
     }
 
-    pub(crate) fn add(&self, priority: i32, label: L, callback: Rc<F>) -> Key {
+    fn insert(&self, priority: i32, label: L, callback: Rc<F>) -> Key {
         let serial = self.next_serial.get();
         // 2^64 registrations do not happen.
         self.next_serial.set(serial.wrapping_add(1));
@@ -116,13 +123,21 @@ impl<F: ?Sized, L: Clone> Registry<F, L> {
         key
     }
 
-    /// The notifiers as they are now. Holds no borrow.
-    pub(crate) fn round(&self) -> Round<'_, F, L> {
-        Round {
+    /// Begins a round with the notifiers as they are now. Holds no borrow.
+    #[inline]
+    pub(crate) fn round(&self) -> Result<Round<'_, F, L>, NestingExceeded> {
+        let entered = self.nesting.enter()?;
+        Ok(Round {
             registry: self,
             entries: Rc::clone(&self.entries.borrow()),
             removals: self.removals.get(),
-        }
+            _entered: entered,
+        })
+    }
+
+    /// How many rounds are under way.
+    pub(crate) fn rounds(&self) -> u32 {
+        self.nesting.depth()
     }
 
     /// Removes every notifier.
@@ -149,6 +164,15 @@ impl<F: ?Sized, L: Clone> Registry<F, L> {
     }
 }
 
+impl<F: ?Sized + 'static, L: Clone + 'static> Registry<F, L> {
+    /// Adds a notifier, after those of the same priority.
+    pub(crate) fn add(self: &Rc<Self>, priority: i32, label: L, callback: Rc<F>) -> NotifierHandle {
+        let key = self.insert(priority, label, callback);
+        let list: Weak<Self> = Rc::downgrade(self);
+        NotifierHandle::new(list, key)
+    }
+}
+
 /// Removal by key, whatever the list calls.
 pub(crate) trait Remove {
     fn remove(&self, key: Key);
@@ -167,16 +191,6 @@ impl<F: ?Sized, L: Clone> Remove for Registry<F, L> {
     }
 }
 
-/// A weak reference for a handle.
-pub(crate) fn remover<F, L>(registry: &Rc<Registry<F, L>>) -> Weak<dyn Remove>
-where
-    F: ?Sized + 'static,
-    L: Clone + 'static,
-{
-    let weak: Weak<Registry<F, L>> = Rc::downgrade(registry);
-    weak
-}
-
 /// Which way a round goes over the keys.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Order {
@@ -189,6 +203,8 @@ pub(crate) struct Round<'a, F: ?Sized, L> {
     registry: &'a Registry<F, L>,
     entries: Rc<Entries<F, L>>,
     removals: u64,
+    /// The last field: what a removed callback captured is dropped before the round is left.
+    _entered: Entered<'a>,
 }
 
 impl<F: ?Sized, L: Clone> Round<'_, F, L> {
@@ -261,6 +277,7 @@ impl<F: ?Sized, L: Clone> Round<'_, F, L> {
 #[cfg(test)]
 mod tests {
     use super::{Key, Registry, Remove};
+    use crate::DEFAULT_MAX_NESTING;
     use alloc::rc::Rc;
     use std::vec::Vec;
 
@@ -277,7 +294,7 @@ mod tests {
     /// Adds and removes in an order without a pattern, and looks at the table itself.
     #[test]
     fn there_are_never_more_gaps_than_notifiers() {
-        let registry = Registry::<u32>::new();
+        let registry = Registry::<u32>::new(DEFAULT_MAX_NESTING);
         let mut keys: Vec<(Key, u32)> = Vec::new();
         let mut random = 1_u32;
         for n in 0..5_000 {
@@ -286,7 +303,7 @@ mod tests {
             let grows = (n / 500) % 2 == 0;
             if keys.is_empty() || grows != (random >> 16).is_multiple_of(4) {
                 keys.push((
-                    registry.add(i32::from((random >> 24) as u8 % 3), (), Rc::new(n)),
+                    registry.insert(i32::from((random >> 24) as u8 % 3), (), Rc::new(n)),
                     n,
                 ));
             } else {
@@ -310,10 +327,12 @@ mod tests {
 
     #[test]
     fn a_round_keeps_what_it_began_with() {
-        let registry = Registry::<u32>::new();
-        let first = registry.add(0, (), Rc::new(1));
-        let round = registry.round();
-        registry.add(0, (), Rc::new(2));
+        let registry = Registry::<u32>::new(DEFAULT_MAX_NESTING);
+        let first = registry.insert(0, (), Rc::new(1));
+        let Ok(round) = registry.round() else {
+            panic!("no other round is under way")
+        };
+        registry.insert(0, (), Rc::new(2));
         registry.remove(first);
         assert_eq!(registered(&registry), [2]);
         assert_eq!(round.entries.callbacks.len(), 1);

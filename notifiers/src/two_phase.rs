@@ -12,13 +12,12 @@
 use alloc::borrow::Cow;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
+use core::mem;
 use core::ops::ControlFlow;
-use core::{fmt, mem};
 
 use crate::error::NotifyError;
 use crate::handle::NotifierHandle;
-use crate::nesting::{DEFAULT_MAX_NESTING, Nesting};
-use crate::registry::{Order, Registry, Round, remover};
+use crate::registry::{Order, Registry, Round};
 
 /// One who must agree to a change before it is made.
 pub trait Participant<E: ?Sized, Err> {
@@ -44,26 +43,13 @@ pub trait Participant<E: ?Sized, Err> {
 /// [crate documentation](crate#contract).
 pub struct TwoPhaseList<E: ?Sized, Err> {
     registry: Rc<Registry<Callbacks<E, Err>, Cow<'static, str>>>,
-    nesting: Nesting,
 }
 
+type Callbacks<E, Err> = dyn Participant<E, Err>;
+
+basics!(TwoPhaseList<E, Err>, "participant");
+
 impl<E: ?Sized + 'static, Err: 'static> TwoPhaseList<E, Err> {
-    /// An empty list, with [`DEFAULT_MAX_NESTING`].
-    #[must_use]
-    pub fn new() -> Self {
-        Self::with_max_nesting(DEFAULT_MAX_NESTING)
-    }
-
-    /// An empty list of which `limit` rounds may be under way at a time, up and down together.
-    /// With 1, no participant can run it; with 0, nobody can.
-    #[must_use]
-    pub fn with_max_nesting(limit: u32) -> Self {
-        Self {
-            registry: Rc::new(Registry::new()),
-            nesting: Nesting::new(limit),
-        }
-    }
-
     /// Adds a participant, after those of the same priority. `name` is what an error calls it; it
     /// need not be unique.
     ///
@@ -74,10 +60,8 @@ impl<E: ?Sized + 'static, Err: 'static> TwoPhaseList<E, Err> {
         priority: i32,
         participant: impl Participant<E, Err> + 'static,
     ) -> NotifierHandle {
-        let key = self
-            .registry
-            .add(priority, name.into(), Rc::new(participant));
-        NotifierHandle::new(remover(&self.registry), key)
+        self.registry
+            .add(priority, name.into(), Rc::new(participant))
     }
 
     /// Prepares everybody, priorities ascending, then commits everybody in the same order.
@@ -103,8 +87,7 @@ impl<E: ?Sized + 'static, Err: 'static> TwoPhaseList<E, Err> {
     }
 
     fn run(&self, order: Order, event: &E) -> Result<(), NotifyError<Err>> {
-        let _entered = self.nesting.enter()?;
-        let round = self.registry.round();
+        let round = self.registry.round()?;
         let mut prepared = Prepared {
             round: &round,
             positions: Vec::new(),
@@ -125,26 +108,8 @@ impl<E: ?Sized + 'static, Err: 'static> TwoPhaseList<E, Err> {
             ControlFlow::Break(error) => Err(error),
         }
     }
-
-    /// How many participants there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.registry.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Removes every participant, detached ones too. Handles that are still held come to nothing.
-    pub fn clear(&self) {
-        self.registry.clear();
-    }
 }
 
-type Callbacks<E, Err> = dyn Participant<E, Err>;
 type ParticipantRound<'a, E, Err> = Round<'a, Callbacks<E, Err>, Cow<'static, str>>;
 
 /// Those that have prepared. Dropping it, which a refusal and a panic do, rolls them back.
@@ -171,20 +136,5 @@ impl<E: ?Sized, Err> Drop for Prepared<'_, '_, E, Err> {
                 participant.roll_back(self.event);
             }
         }
-    }
-}
-
-impl<E: ?Sized + 'static, Err: 'static> Default for TwoPhaseList<E, Err> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<E: ?Sized, Err> fmt::Debug for TwoPhaseList<E, Err> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TwoPhaseList")
-            .field("len", &self.registry.len())
-            .field("rounds_under_way", &self.nesting.depth())
-            .finish()
     }
 }
