@@ -7,6 +7,10 @@
 //
 // On a KVM that emulates 16-bit code an instruction costs about a microsecond:
 // a loop that is not one of the menu's own is kept to a few instructions.
+//
+// Labels begin with `.L`, which keeps them out of the symbol table: this text is
+// assembled together with the program's code, and a label `shutdown` would be
+// what its call of shutdown(2) finds.
 
 .set SIZE,      0x1000
 .set LOAD,      0x10000 - SIZE          // offset of the image in segment 0xf000
@@ -35,8 +39,8 @@
 .set STACK,     0x7000
 
 .macro say text
-        movw $(\text - image + LOAD), %si
-        call print
+        movw $(\text - .Limage + LOAD), %si
+        call .Lprint
 .endm
 
 .pushsection .rodata.embedded_guest, "a"
@@ -45,8 +49,8 @@
 .globl embedded_guest_image
 .globl embedded_guest_image_end
 embedded_guest_image:
-image:
-start:
+.Limage:
+.Lstart:
         cli
         cld
         xorw %ax, %ax
@@ -77,11 +81,11 @@ start:
         outb %al, %dx
 
         // Interrupt vectors: offset, segment.
-        movw $(timer - image + LOAD), TIMER * 4
+        movw $(.Ltimer - .Limage + LOAD), TIMER * 4
         movw %cs, TIMER * 4 + 2
-        movw $(serial - image + LOAD), SERIAL * 4
+        movw $(.Lserial - .Limage + LOAD), SERIAL * 4
         movw %cs, SERIAL * 4 + 2
-        movw $(sci - image + LOAD), SCI * 4
+        movw $(.Lsci - .Limage + LOAD), SCI * 4
         movw %cs, SCI * 4 + 2
 
         // Both 8259: edge, cascade on 2, 8086 mode; open are 2, 4 and 9.
@@ -104,21 +108,21 @@ start:
         movb $0xfd, %al
         outb %al, $(PIC2 + 1)
 
-        say banner
+        say .Lbanner
         // A reset leaves memory as at power-on, and this tells.
         cmpw $0, MARK
         jne 1f
         movw $0x5aa5, MARK
-        say fresh
+        say .Lfresh
         jmp 2f
-1:      say stale
+1:      say .Lstale
 2:
-        say entries
+        say .Lentries
 
-menu:
-        say prompt
-        call key
-        movw $(table - image + LOAD), %bx
+.Lmenu:
+        say .Lprompt
+        call .Lkey
+        movw $(.Ltable - .Limage + LOAD), %bx
 1:      movb %cs:(%bx), %ah
         testb %ah, %ah
         jz 2f
@@ -126,97 +130,97 @@ menu:
         je 3f
         addw $3, %bx
         jmp 1b
-2:      say s_unknown
-        jmp menu
+2:      say .Ls_unknown
+        jmp .Lmenu
 3:      jmpw *%cs:1(%bx)
 
 // ---- the entries ------------------------------------------------------------
 
-help:
-        say entries
-        jmp menu
+.Lhelp:
+        say .Lentries
+        jmp .Lmenu
 
-reset_i8042:
-        say s_i8042
+.Lreset_i8042:
+        say .Ls_i8042
         movb $0xfe, %al
         movw $I8042, %dx
         outb %al, %dx
-        jmp still_here
+        jmp .Lstill_here
 
-reset_port92:
-        say s_port92
+.Lreset_port92:
+        say .Ls_port92
         movw $PORT92, %dx
         inb %dx, %al
         andb $0xfe, %al
         outb %al, %dx
         orb $0x01, %al                  // the rising edge of bit 0 resets
         outb %al, %dx
-        jmp still_here
+        jmp .Lstill_here
 
-reset_cf9:
-        say s_cf9
+.Lreset_cf9:
+        say .Ls_cf9
         movw $CF9, %dx
         movb $0x02, %al
         outb %al, %dx
         movb $0x06, %al
         outb %al, %dx
-        jmp still_here
+        jmp .Lstill_here
 
 // An interrupt without a vector, in protected mode: the third fault is the end.
-triple_fault:
-        say s_triple
+.Ltriple_fault:
+        say .Ls_triple
         cli
-        lidtl %cs:(no_vectors - image + LOAD)
+        lidtl %cs:(.Lno_vectors - .Limage + LOAD)
         movl %cr0, %eax
         orb $1, %al
         movl %eax, %cr0
         int3
-        jmp off
+        jmp .Loff
 
-shutdown:
-        say s_shutdown
+.Lshutdown:
+        say .Ls_shutdown
         cli
         movw $PM1_CNT, %dx
         movw $0x2000, %ax               // SLP_EN, type 0: S5
         outw %ax, %dx
-        jmp off
+        jmp .Loff
 
-panic:
-        say s_panic
+.Lpanic:
+        say .Ls_panic
         movb $1, %al
-        jmp pvpanic
-crashload:
-        say s_crash
+        jmp .Lpvpanic
+.Lcrashload:
+        say .Ls_crash
         movb $2, %al
-pvpanic:
+.Lpvpanic:
         movw $PVPANIC, %dx
         outb %al, %dx
-        jmp still_here
+        jmp .Lstill_here
 
-debug_exit:
-        say s_exit
-        call key
-        call put
+.Ldebug_exit:
+        say .Ls_exit
+        call .Lkey
+        call .Lput
         subb $'0', %al
         cmpb $9, %al
         ja 1f
         movw $DEBUGEXIT, %dx
         outb %al, %dx                   // the exit code is 2 * digit + 1
-        jmp still_here
-1:      say s_digit
-        jmp menu
+        jmp .Lstill_here
+1:      say .Ls_digit
+        jmp .Lmenu
 
-power_button:
+.Lpower_button:
         movw $PM1_EN, %dx
         movw $0x0100, %ax
         outw %ax, %dx
-        say s_button
+        say .Ls_button
 1:      cli
         movw $PM1_STS, %dx
         inw %dx, %ax
         testw $0x0100, %ax
         jnz 2f
-        call typed
+        call .Ltyped
         jnz 3f
         sti
         hlt
@@ -224,17 +228,17 @@ power_button:
 2:      movw $0x0100, %ax               // writing the bit clears it
         outw %ax, %dx
         sti
-        say s_pressed
+        say .Ls_pressed
         jmp 4f
-3:      call key
+3:      call .Lkey
 4:      movw $PM1_EN, %dx
         xorw %ax, %ax
         outw %ax, %dx
-        jmp menu
+        jmp .Lmenu
 
 // A number at each tick of the timer (18.2 a second), until a key comes.
-count:
-        say s_count
+.Lcount:
+        say .Ls_count
         movw $0, TICKS
         movb $0x36, %al                 // channel 0, both bytes, square wave
         outb %al, $0x43
@@ -245,7 +249,7 @@ count:
         outb %al, $(PIC1 + 1)
         xorw %cx, %cx
 1:      cli
-        call typed
+        call .Ltyped
         jnz 3f
         cmpw %cx, TICKS
         jne 2f
@@ -255,36 +259,36 @@ count:
 2:      sti
         incw %cx
         movw %cx, %ax
-        call number
+        call .Lnumber
         movb $'\n', %al
-        call putline
+        call .Lputline
         jmp 1b
 3:      movb $0xeb, %al
         outb %al, $(PIC1 + 1)
-        call key
-        jmp menu
+        call .Lkey
+        jmp .Lmenu
 
-busy:
-        say s_busy
+.Lbusy:
+        say .Ls_busy
 1:      jmp 1b
 
-halt:
-        say s_halt
-        call key
-        say s_woken
-        jmp menu
+.Lhalt:
+        say .Ls_halt
+        call .Lkey
+        say .Ls_woken
+        jmp .Lmenu
 
-halt_for_good:
-        say s_deaf
-off:
+.Lhalt_for_good:
+        say .Ls_deaf
+.Loff:
         cli
         hlt
-        jmp off
+        jmp .Loff
 
 // Random values of one, two and four bytes at ports that the table names, and
 // reads at random ports. None of them is meant to end the machine.
-hammer:
-        say s_hammer
+.Lhammer:
+        say .Ls_hammer
         movw SEED, %ax
         orw $1, %ax
         movw %ax, SEED
@@ -308,7 +312,7 @@ hammer:
         movw SEED, %bx
         andw $0x0f, %bx
         addw %bx, %bx
-        movw %cs:ports - image + LOAD(%bx), %dx
+        movw %cs:.Lports - .Limage + LOAD(%bx), %dx
         movw SEED, %ax
         outb %al, %dx
         outw %ax, %dx
@@ -316,55 +320,55 @@ hammer:
         outl %eax, %dx
         decw %cx
         jnz 1b
-        say s_hammered
+        say .Ls_hammered
         movw $0, MARK                   // as the start below will look for it
-        jmp start
+        jmp .Lstart
 
-still_here:
-        say s_still
-        jmp menu
+.Lstill_here:
+        say .Ls_still
+        jmp .Lmenu
 
 // ---- input and output -------------------------------------------------------
 
 // Waits for a key; returns it in %al. Halts meanwhile: a key that comes after
 // the look ends the halt.
-key:
+.Lkey:
         cli
-        call typed
+        call .Ltyped
         jnz 1f
         sti
         hlt
-        jmp key
+        jmp .Lkey
 1:      movw $COM1, %dx
         inb %dx, %al
         sti
         ret
 
 // Whether a key waits in the UART: not zero.
-typed:
+.Ltyped:
         movw $(COM1 + 5), %dx
         inb %dx, %al
         testb $0x01, %al
         ret
 
 // Prints the string at %cs:%si.
-print:
+.Lprint:
 1:      movb %cs:(%si), %al
         incw %si
         testb %al, %al
         jz 2f
-        call putline
+        call .Lputline
         jmp 1b
 2:      ret
 
 // Prints %al; a line feed gets its carriage return.
-putline:
+.Lputline:
         cmpb $'\n', %al
-        jne put
+        jne .Lput
         movb $'\r', %al
-        call put
+        call .Lput
         movb $'\n', %al
-put:
+.Lput:
         pushw %dx
         pushw %ax
         movw $(COM1 + 5), %dx
@@ -378,78 +382,78 @@ put:
         ret
 
 // Prints %ax as a decimal number.
-number:
+.Lnumber:
         movw $10, %bx
         xorw %dx, %dx
         divw %bx
         pushw %dx
         testw %ax, %ax
         jz 1f
-        call number
+        call .Lnumber
 1:      popw %ax
         addb $'0', %al
-        jmp put
+        jmp .Lput
 
 // ---- interrupts -------------------------------------------------------------
 
-timer:
+.Ltimer:
         incw TICKS
         pushw %ax
-        jmp eoi
+        jmp .Leoi
 
 // Whoever waits for a key looks into the UART itself.
-serial:
+.Lserial:
         pushw %ax
-eoi:    movb $0x20, %al
+.Leoi:    movb $0x20, %al
         outb %al, $PIC1
         popw %ax
         iretw
 
 // Whoever waits for the power button looks at PM1_STS itself.
-sci:
+.Lsci:
         pushw %ax
         movb $0x20, %al
         outb %al, $PIC2
-        jmp eoi
+        jmp .Leoi
 
 // ---- data -------------------------------------------------------------------
 
 .macro entry letter, target
         .byte \letter
-        .word \target - image + LOAD
+        .word \target - .Limage + LOAD
 .endm
 
-table:
-        entry '?', help
-        entry 'r', reset_i8042
-        entry '9', reset_port92
-        entry 'c', reset_cf9
-        entry 't', triple_fault
-        entry 's', shutdown
-        entry 'p', panic
-        entry 'l', crashload
-        entry 'e', debug_exit
-        entry 'w', power_button
-        entry 'n', count
-        entry 'b', busy
-        entry 'h', halt
-        entry 'd', halt_for_good
-        entry 'x', hammer
+.Ltable:
+        entry '?', .Lhelp
+        entry 'r', .Lreset_i8042
+        entry '9', .Lreset_port92
+        entry 'c', .Lreset_cf9
+        entry 't', .Ltriple_fault
+        entry 's', .Lshutdown
+        entry 'p', .Lpanic
+        entry 'l', .Lcrashload
+        entry 'e', .Ldebug_exit
+        entry 'w', .Lpower_button
+        entry 'n', .Lcount
+        entry 'b', .Lbusy
+        entry 'h', .Lhalt
+        entry 'd', .Lhalt_for_good
+        entry 'x', .Lhammer
         .byte 0
 
 // The UART's scratch, the CMOS index and data, debug console, command-less
 // i8042 data, chip-select holes: where any value may be written.
-ports:  .word COM1 + 7, 0x70, 0x71, 0x402, 0x60, 0x80, 0xed, 0x170
+.Lports:  .word COM1 + 7, 0x70, 0x71, 0x402, 0x60, 0x80, 0xed, 0x170
         .word 0x1f0, 0x278, 0x3e8, 0x2f8, 0xc000, 0x500, 0x4d0, 0xfff0
 
-no_vectors:
+.Lno_vectors:
         .word 0
         .long 0
 
-banner: .asciz "\nvmm-bin: the embedded guest\n"
-fresh:  .asciz "Memory is as at power-on.\n"
-stale:  .asciz "Memory was not cleared.\n"
-entries:
+.Lbanner: .asciz "\nvmm-bin: the embedded guest\n"
+.Lfresh:  .asciz "Memory is as at power-on.\n"
+.Lstale:  .asciz "Memory was not cleared.\n"
+.Lentries:
         .ascii "\nA key makes the guest\n"
         .ascii "  r  reset through the keyboard controller (port 0x64)\n"
         .ascii "  9  reset through port 0x92\n"
@@ -466,34 +470,34 @@ entries:
         .ascii "  d  halt for ever, interrupts off\n"
         .ascii "  x  hammer the I/O ports\n"
         .asciz "  ?  show these keys again\n"
-prompt: .asciz "\nguest> "
-s_unknown: .asciz "no such key; ? shows those that are\n"
-s_i8042: .asciz "reset: keyboard controller\n"
-s_port92: .asciz "reset: port 0x92\n"
-s_cf9:  .asciz "reset: port 0xcf9\n"
-s_triple: .asciz "triple fault\n"
-s_shutdown: .asciz "shutdown: S5\n"
-s_panic: .asciz "panic\n"
-s_crash: .asciz "crash kernel loaded\n"
-s_exit: .asciz "exit; a digit n gives the code 2n+1: "
-s_digit: .asciz "\nThat is no digit.\n"
-s_button: .asciz "waiting for the power button (a key gives up)\n"
-s_pressed: .asciz "The power button was pressed.\n"
-s_count: .asciz "counting\n"
-s_busy: .asciz "spinning\n"
-s_halt: .asciz "halted\n"
-s_woken: .asciz "A key woke the guest.\n"
-s_deaf: .asciz "halted, interrupts off\n"
-s_hammer: .asciz "hammering\n"
-s_hammered: .asciz "hammered\n"
-s_still: .asciz "\nThe guest goes on.\n"
+.Lprompt: .asciz "\nguest> "
+.Ls_unknown: .asciz "no such key; ? shows those that are\n"
+.Ls_i8042: .asciz "reset: keyboard controller\n"
+.Ls_port92: .asciz "reset: port 0x92\n"
+.Ls_cf9:  .asciz "reset: port 0xcf9\n"
+.Ls_triple: .asciz "triple fault\n"
+.Ls_shutdown: .asciz "shutdown: S5\n"
+.Ls_panic: .asciz "panic\n"
+.Ls_crash: .asciz "crash kernel loaded\n"
+.Ls_exit: .asciz "exit; a digit n gives the code 2n+1: "
+.Ls_digit: .asciz "\nThat is no digit.\n"
+.Ls_button: .asciz "waiting for the power button (a key gives up)\n"
+.Ls_pressed: .asciz "The power button was pressed.\n"
+.Ls_count: .asciz "counting\n"
+.Ls_busy: .asciz "spinning\n"
+.Ls_halt: .asciz "halted\n"
+.Ls_woken: .asciz "A key woke the guest.\n"
+.Ls_deaf: .asciz "halted, interrupts off\n"
+.Ls_hammer: .asciz "hammering\n"
+.Ls_hammered: .asciz "hammered\n"
+.Ls_still: .asciz "\nThe guest goes on.\n"
 
 // The reset vector.
-.org image + SIZE - 16
+.org .Limage + SIZE - 16
         .byte 0xea                      // ljmp $0xf000, $start
-        .word start - image + LOAD
+        .word .Lstart - .Limage + LOAD
         .word 0xf000
-.org image + SIZE
+.org .Limage + SIZE
 embedded_guest_image_end:
 .code64
 .popsection

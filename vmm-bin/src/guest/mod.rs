@@ -48,4 +48,17 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn no_label_can_be_taken_for_a_function_of_the_program() {
+        let labels = include_str!("menu.s").lines().filter_map(|line| {
+            let label = line.split_once(':')?.0;
+            let name = |c: char| c.is_ascii_alphanumeric() || "._".contains(c);
+            (!label.is_empty() && label.chars().all(name)).then_some(label)
+        });
+        for label in labels {
+            let local = label.starts_with(".L") || label.starts_with(|c: char| c.is_ascii_digit());
+            assert!(local || label.starts_with("embedded_guest_image"), "{label}");
+        }
+    }
 }
