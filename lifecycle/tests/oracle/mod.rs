@@ -4,28 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lifecycle::Compat;
 
+use self::qapi::{CAUSES, STATES};
 use crate::command::parse;
 use crate::reference::Reference;
 use crate::world::{Left, Screen, World};
 
-const STATES: &[&str] = &[
-    "debug",
-    "inmigrate",
-    "internal-error",
-    "io-error",
-    "paused",
-    "postmigrate",
-    "prelaunch",
-    "finish-migrate",
-    "restore-vm",
-    "running",
-    "save-vm",
-    "shutdown",
-    "suspended",
-    "watchdog",
-    "guest-panicked",
-    "colo",
-];
+#[path = "../qapi/mod.rs"]
+mod qapi;
+
 /// Those that a running machine can stop in: scenarios that are made of these live longer.
 const STOPS: &[&str] = &[
     "paused",
@@ -34,19 +20,6 @@ const STOPS: &[&str] = &[
     "guest-panicked",
     "debug",
     "internal-error",
-];
-const CAUSES: &[&str] = &[
-    "none",
-    "host-error",
-    "host-qmp-quit",
-    "host-qmp-system-reset",
-    "host-signal",
-    "host-ui",
-    "guest-shutdown",
-    "guest-reset",
-    "guest-panic",
-    "subsystem-reset",
-    "snapshot-load",
 ];
 const REASONS: &[&str] = &["none", "rtc", "pmtimer", "other"];
 const LISTS: &[&str] = &["exit", "suspend", "wakeup", "powerdown", "shutdown"];

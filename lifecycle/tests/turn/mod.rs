@@ -1,6 +1,11 @@
 //! The reference of one turn: a table of what QEMU's `main_loop_should_exit` does for each latch, in
 //! its order, and an interpreter that knows nothing but the table and the legal transitions.
 
+use self::qapi::{CAUSES, STATES};
+
+#[path = "../qapi/mod.rs"]
+mod qapi;
+
 /// What an observer sees. States, causes and reasons by their position in QAPI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Seen {
@@ -183,38 +188,6 @@ const LEGAL: &[(&str, &[&str])] = &[
         &["running", "finish-migrate", "prelaunch"],
     ),
     ("colo", &["running", "prelaunch", "shutdown"]),
-];
-
-const STATES: &[&str] = &[
-    "debug",
-    "inmigrate",
-    "internal-error",
-    "io-error",
-    "paused",
-    "postmigrate",
-    "prelaunch",
-    "finish-migrate",
-    "restore-vm",
-    "running",
-    "save-vm",
-    "shutdown",
-    "suspended",
-    "watchdog",
-    "guest-panicked",
-    "colo",
-];
-const CAUSES: &[&str] = &[
-    "none",
-    "host-error",
-    "host-qmp-quit",
-    "host-qmp-system-reset",
-    "host-signal",
-    "host-ui",
-    "guest-shutdown",
-    "guest-reset",
-    "guest-panic",
-    "subsystem-reset",
-    "snapshot-load",
 ];
 
 pub(crate) fn state(name: &str) -> usize {
