@@ -5,14 +5,11 @@
 //! the reading of its replies.
 
 use super::ServerLimits;
+use super::link::Link;
 use crate::events::{ClientId, Hub};
 use crate::registry::Registry;
 use crate::session::{Reply, Session};
 use rustix::io::Errno;
-use rustix::net::{SendFlags, send};
-use std::io::{ErrorKind, Read};
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 use std::time::Instant;
 use vmm_sys_util::epoll::EventSet;
 
@@ -46,7 +43,7 @@ pub(super) struct Shared<'a, C> {
 #[derive(Debug)]
 pub(super) struct Client {
     id: ClientId,
-    stream: UnixStream,
+    link: Link,
     session: Session,
     phase: Phase,
     readable: bool,
@@ -64,10 +61,10 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(id: ClientId, stream: UnixStream, session: Session) -> Self {
+    pub(super) fn new(id: ClientId, link: Link, session: Session) -> Self {
         Client {
             id,
-            stream,
+            link,
             session,
             phase: Phase::Open,
             readable: true,
@@ -83,8 +80,8 @@ impl Client {
         }
     }
 
-    pub(super) fn stream(&self) -> &UnixStream {
-        &self.stream
+    pub(super) fn link(&self) -> &Link {
+        &self.link
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -116,16 +113,15 @@ impl Client {
     }
 
     /// Whether the event loop watches for the wrong things.
-    ///
-    /// Output is watched only while the socket is full: else the client would wake the event loop
-    /// each time it reads a reply.
     pub(super) fn is_watched_wrongly(&self) -> bool {
-        self.watches_output == self.writable && !self.is_over()
+        !self.link.always_watches_output()
+            && self.watches_output == self.writable
+            && !self.is_over()
     }
 
     /// What the event loop is to watch from now on.
     pub(super) fn interest(&mut self) -> EventSet {
-        self.watches_output = !self.writable;
+        self.watches_output = !self.writable && !self.link.always_watches_output();
         let input = EventSet::IN | EventSet::READ_HANG_UP | EventSet::EDGE_TRIGGERED;
         if self.watches_output {
             input | EventSet::OUT
@@ -191,9 +187,8 @@ impl Client {
                     return;
                 }
             }
-            // A client that has gone is an error to us, not a signal to the process.
             let unsent = self.output.get(self.written..).unwrap_or_default();
-            match send(&self.stream, unsent, SendFlags::NOSIGNAL) {
+            match self.link.write(unsent) {
                 Ok(count) => self.written = self.written.saturating_add(count),
                 Err(Errno::AGAIN) => self.writable = false,
                 Err(Errno::INTR) => {}
@@ -248,7 +243,7 @@ impl Client {
     /// Reads once. Returns how much of the budget that cost.
     fn read(&mut self) -> usize {
         let mut buffer = [0; READ_SIZE];
-        match self.stream.read(&mut buffer) {
+        match self.link.read(&mut buffer) {
             Ok(0) => self.phase = Phase::InputEnded,
             Ok(count) => {
                 self.input
@@ -258,11 +253,9 @@ impl Client {
                 self.readable = count == READ_SIZE || self.end_seen;
                 return READ_SIZE;
             }
-            Err(error) => match error.kind() {
-                ErrorKind::WouldBlock => self.readable = false,
-                ErrorKind::Interrupted => {}
-                _ => self.give_up(),
-            },
+            Err(Errno::AGAIN) => self.readable = false,
+            Err(Errno::INTR) => {}
+            Err(_) => self.give_up(),
         }
         0
     }
@@ -276,14 +269,6 @@ impl Client {
         self.output = Vec::new();
         self.parsed = 0;
         self.written = 0;
-        // Unread input would turn the end that the client sees into an error.
-        let mut sink = [0; READ_SIZE];
-        for _ in 0..64 {
-            if !self.stream.read(&mut sink).is_ok_and(|count| count > 0) {
-                break;
-            }
-        }
-        // It fails when the client has gone first.
-        drop(self.stream.shutdown(Shutdown::Both));
+        self.link.shutdown();
     }
 }

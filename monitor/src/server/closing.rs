@@ -43,7 +43,7 @@ impl<C> Server<C> {
             .for_each(Client::give_up);
         self.listeners
             .iter()
-            .for_each(|listener| listener.socket.unlink());
+            .for_each(|listener| listener.door.unlink());
         unread
     }
 
@@ -56,7 +56,8 @@ impl<C> Server<C> {
         let epoll = Epoll::new()?;
         for (id, client) in self.clients.iter().filter(|(_, client)| self.owes(client)) {
             let interest = EpollEvent::new(EventSet::OUT, u64::from(*id));
-            epoll.ctl(ControlOperation::Add, client.stream().as_raw_fd(), interest)?;
+            let output = client.link().output().as_raw_fd();
+            epoll.ctl(ControlOperation::Add, output, interest)?;
         }
         let millis = i32::try_from(left.as_millis()).unwrap_or(i32::MAX).max(1);
         let mut ready = [EpollEvent::default(); 16];

@@ -15,7 +15,9 @@
 
 mod client;
 mod closing;
+mod door;
 mod limits;
+mod link;
 mod reactor;
 mod socket;
 
@@ -27,10 +29,14 @@ use crate::events::{ClientId, EventSender, Hub};
 use crate::registry::Registry;
 use crate::session::Session;
 use client::{Client, Shared};
+use door::Door;
+use link::Link;
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::os::unix::net::UnixStream;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
@@ -41,7 +47,7 @@ const FIRST_CLIENT: ClientId = 1 << 16;
 
 #[derive(Debug)]
 struct Listener {
-    socket: MonitorSocket,
+    door: Door,
     token: u32,
     /// Somebody may be waiting to be accepted.
     knocked: bool,
@@ -111,9 +117,30 @@ impl<C> Server<C> {
 
     /// Accepts clients on `socket` too.
     pub fn listen(&mut self, socket: MonitorSocket) {
+        self.open(Door::Unix(socket));
+    }
+
+    /// Accepts clients on a TCP port too.
+    ///
+    /// Whoever can reach the port controls the VM: bind it to a loopback address, and remember that
+    /// every user of the host can reach that.
+    ///
+    /// # Errors
+    ///
+    /// The listener cannot be made non-blocking.
+    pub fn listen_tcp(&mut self, listener: TcpListener) -> Result<(), Error> {
+        let what = "making a TCP listener non-blocking";
+        listener
+            .set_nonblocking(true)
+            .map_err(|source| Error::SetUp { what, source })?;
+        self.open(Door::Tcp(listener));
+        Ok(())
+    }
+
+    fn open(&mut self, door: Door) {
         let token = reactor::listener_token(self.listeners.len());
         self.listeners.push(Listener {
-            socket,
+            door,
             token,
             knocked: true,
             registered: false,
@@ -121,18 +148,41 @@ impl<C> Server<C> {
         self.hub.wake();
     }
 
-    /// Serves a client that is connected already: one end of a socket pair, or a stream that
-    /// another process has passed on. It counts towards the limit but is never refused.
+    /// Serves a client that is connected already: one end of a socket pair, or a unix or TCP stream
+    /// that another process has passed on. It counts towards the limit but is never refused.
     ///
     /// # Errors
     ///
     /// The stream cannot be made non-blocking.
-    pub fn add_client(&mut self, stream: UnixStream) -> Result<(), Error> {
+    pub fn add_client(&mut self, stream: impl Into<OwnedFd>) -> Result<(), Error> {
+        self.add_link(Link::socket(stream.into()))
+    }
+
+    /// Serves a client that sends through `input` and reads from `output`: pipes, or standard input
+    /// and output. It counts towards the limit but is never refused.
+    ///
+    /// Both are non-blocking until the client is gone; on a terminal that holds for everybody who
+    /// uses it. A regular file cannot be watched: such a client ends at once. A pipe whose reader
+    /// has gone raises `SIGPIPE`, which Rust's runtime ignores.
+    ///
+    /// # Errors
+    ///
+    /// A descriptor cannot be made non-blocking.
+    pub fn add_pair(
+        &mut self,
+        input: impl Into<OwnedFd>,
+        output: impl Into<OwnedFd>,
+    ) -> Result<(), Error> {
+        self.add_link(Link::pair(input.into(), output.into()))
+    }
+
+    fn add_link(&mut self, link: Result<Link, Errno>) -> Result<(), Error> {
         let what = "making a client's stream non-blocking";
-        stream
-            .set_nonblocking(true)
-            .map_err(|source| Error::SetUp { what, source })?;
-        self.admit(stream);
+        let link = link.map_err(|errno| Error::SetUp {
+            what,
+            source: errno.into(),
+        })?;
+        self.admit(link);
         self.hub.wake();
         Ok(())
     }
@@ -260,13 +310,13 @@ impl<C> Server<C> {
         self.error.get_or_insert(Error::SetUp { what, source });
     }
 
-    fn admit(&mut self, stream: UnixStream) {
+    fn admit(&mut self, link: Link) {
         let id = self.next_id;
         self.next_id = id.checked_add(1).unwrap_or(FIRST_CLIENT);
         let session = Session::new(self.limits.message);
         let greeting = session.greeting(&self.registry);
         self.hub.add_client(id, self.limits.event_bytes, greeting);
-        self.clients.insert(id, Client::new(id, stream, session));
+        self.clients.insert(id, Client::new(id, link, session));
         self.arrived.push(id);
     }
 }

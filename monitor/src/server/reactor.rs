@@ -3,9 +3,11 @@
 //! The rule that must never be broken: **the event loop lets go of a descriptor before it is
 //! closed**. A client that is over is only shut down; `sweep` removes it, and then drops it.
 
+use super::link::Link;
 use super::{FIRST_CLIENT, Server};
 use event_manager::{EventOps, Events, MutEventSubscriber};
 use std::io;
+use std::os::fd::RawFd;
 use std::time::Instant;
 use vmm_sys_util::epoll::EventSet;
 
@@ -13,6 +15,9 @@ use vmm_sys_util::epoll::EventSet;
 const WAKE: u32 = 0;
 const TIMER: u32 = 1;
 const FIRST_LISTENER: u32 = 2;
+
+/// Connections that are closed unserved before the others have their turn.
+const TURNED_AWAY: usize = 16;
 
 /// What the event loop reports for the listener that was added after `earlier` others.
 pub(super) fn listener_token(earlier: usize) -> u32 {
@@ -24,6 +29,7 @@ impl<C> Server<C> {
     /// Accepts who knocks, as long as there is room.
     fn accept(&mut self) {
         for index in 0..self.listeners.len() {
+            let mut turned_away: usize = 0;
             while !self.closed {
                 let full = self.clients.len() >= self.limits.clients;
                 let Some(listener) = self.listeners.get_mut(index).filter(|l| l.knocked) else {
@@ -31,18 +37,24 @@ impl<C> Server<C> {
                 };
                 if full {
                     // Whoever waits stays in the backlog, unless somebody holds a place idly.
-                    listener.knocked = listener.socket.has_knock();
+                    listener.knocked = listener.door.has_knock();
                     if listener.knocked {
                         self.evict();
                     }
                     break;
                 }
-                match listener.socket.listener().accept() {
-                    Ok((stream, _)) => {
-                        if stream.set_nonblocking(true).is_ok() {
-                            self.admit(stream);
+                match listener.door.accept() {
+                    Ok(Some(stream)) => {
+                        if let Ok(link) = Link::socket(stream) {
+                            self.admit(link);
                         }
                     }
+                    // The others have their turn before one more is turned away.
+                    Ok(None) if turned_away >= TURNED_AWAY => {
+                        self.hub.wake();
+                        break;
+                    }
+                    Ok(None) => turned_away = turned_away.saturating_add(1),
                     Err(error) => match error.kind() {
                         io::ErrorKind::WouldBlock => listener.knocked = false,
                         io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
@@ -95,8 +107,7 @@ impl<C> Server<C> {
         for id in over {
             if let Some(client) = self.clients.remove(&id) {
                 self.hub.remove_client(id);
-                // One that never came to be registered cannot be removed: nothing to do then.
-                ops.remove(Events::empty(client.stream())).ok();
+                client.link().unwatch(ops);
             }
         }
     }
@@ -110,8 +121,7 @@ impl<C> Server<C> {
             .filter(|listener| !listener.registered)
         {
             let interest = EventSet::IN | EventSet::EDGE_TRIGGERED;
-            let socket = listener.socket.listener();
-            match ops.add(Events::with_data(socket, listener.token, interest)) {
+            match ops.add(Events::with_data(&listener.door, listener.token, interest)) {
                 Ok(()) => listener.registered = true,
                 Err(error) => refused = Some(("watching a listening socket", error)),
             }
@@ -121,7 +131,7 @@ impl<C> Server<C> {
                 continue;
             };
             let interest = client.interest();
-            if let Err(error) = ops.add(Events::with_data(client.stream(), id, interest)) {
+            if let Err(error) = client.link().watch(ops, id, interest) {
                 client.give_up();
                 refused = Some(("watching a client", error));
             }
@@ -136,17 +146,14 @@ impl<C> Server<C> {
         for (&id, client) in &mut self.clients {
             if client.is_watched_wrongly() {
                 let interest = client.interest();
-                if ops
-                    .modify(Events::with_data(client.stream(), id, interest))
-                    .is_err()
-                {
+                if client.link().rewatch(ops, id, interest).is_err() {
                     client.give_up();
                 }
             }
         }
     }
 
-    fn serve(&mut self, token: u32, set: EventSet) {
+    fn serve(&mut self, token: u32, fd: RawFd, set: EventSet) {
         match token {
             WAKE => self.hub.awake(),
             TIMER => {
@@ -156,12 +163,14 @@ impl<C> Server<C> {
             }
             _ => {
                 if let Some(client) = self.clients.get_mut(&token) {
-                    let ended = set.intersects(EventSet::READ_HANG_UP);
+                    let hung_up = set.intersects(EventSet::HANG_UP | EventSet::ERROR);
+                    let input_only = client.link().is_input_only(fd);
+                    let ended = set.intersects(EventSet::READ_HANG_UP) || (hung_up && input_only);
                     client.edges(
                         set.intersects(EventSet::IN) || ended,
                         set.intersects(EventSet::OUT),
                         ended,
-                        set.intersects(EventSet::HANG_UP | EventSet::ERROR),
+                        hung_up && !input_only,
                     );
                 } else if let Some(l) = self.listeners.iter_mut().find(|l| l.token == token) {
                     l.knocked = true;
@@ -187,7 +196,7 @@ impl<C> MutEventSubscriber for Server<C> {
     }
 
     fn process(&mut self, events: Events, ops: &mut EventOps) {
-        self.serve(events.data(), events.event_set());
+        self.serve(events.data(), events.fd(), events.event_set());
         self.sweep(ops);
         self.accept();
         self.register(ops);

@@ -4,7 +4,6 @@
 //! A path is taken aside by renaming, looked at, and put back if it is not what it was taken for.
 
 use crate::Error;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{
     AtFlags, FileType, FlockOperation, Mode, RenameFlags, fchmod, flock, renameat_with, statat,
     unlinkat,
@@ -18,7 +17,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -55,6 +54,8 @@ pub struct MonitorSocket {
     listener: UnixListener,
     place: Place,
     identity: Identity,
+    /// Who may connect, by user id; nobody is asked if there is no list.
+    users: Option<Vec<u32>>,
 }
 
 impl MonitorSocket {
@@ -98,6 +99,7 @@ impl MonitorSocket {
             listener: UnixListener::from(socket),
             place,
             identity,
+            users: None,
         })
     }
 
@@ -107,15 +109,30 @@ impl MonitorSocket {
         &self.place.path
     }
 
+    /// Serves only clients of these users, by their ids. Anybody else's connection is closed before
+    /// the greeting.
+    ///
+    /// The file's mode keeps other users out already, but for those who can change it, and root. The
+    /// kernel says who a client was when it connected (`SO_PEERCRED`); root is not admitted unless it
+    /// is listed.
+    #[must_use]
+    pub fn only_for(mut self, users: impl IntoIterator<Item = u32>) -> Self {
+        self.users = Some(users.into_iter().collect());
+        self
+    }
+
+    /// Whether this client may be served.
+    pub(super) fn admits(&self, client: &UnixStream) -> bool {
+        let Some(users) = &self.users else {
+            return true;
+        };
+        let who = rustix::net::sockopt::socket_peercred(client);
+        who.is_ok_and(|who| users.contains(&who.uid.as_raw()))
+    }
+
     /// Removes the file, if it is still ours: nobody finds the socket any more.
     pub(super) fn unlink(&self) {
         self.place.remove(self.identity);
-    }
-
-    /// Whether somebody waits to be accepted.
-    pub(super) fn has_knock(&self) -> bool {
-        let mut watched = [PollFd::new(&self.listener, PollFlags::IN)];
-        poll(&mut watched, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 
     /// The socket that listens, for a VMM that serves something else than a monitor on it.

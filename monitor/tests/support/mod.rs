@@ -119,16 +119,26 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(limits: ServerLimits) -> Self {
+        Running::start_with(limits, |socket| socket, |_| {})
+    }
+
+    /// A server with a socket that `socket` has changed and with whatever `add` gives it.
+    pub(crate) fn start_with(
+        limits: ServerLimits,
+        socket: impl FnOnce(MonitorSocket) -> MonitorSocket,
+        add: impl FnOnce(&mut Server<Vmm>) + Send + 'static,
+    ) -> Self {
         let scratch = Scratch::new();
         let path = scratch.path("qmp.sock");
-        let socket = MonitorSocket::bind(&path).expect("a socket");
+        let socket = socket(MonitorSocket::bind(&path).expect("a socket"));
         let seen = Arc::new(Mutex::new(Seen::default()));
         let (send, receive) = channel();
         let thread = std::thread::spawn({
             let seen = Arc::clone(&seen);
             move || {
-                serve(socket, limits, &seen, |sender| {
-                    send.send(sender).expect("a test")
+                serve(socket, limits, &seen, |server| {
+                    add(server);
+                    send.send(server.emitter()).expect("a test");
                 })
             }
         });
@@ -183,7 +193,7 @@ fn serve(
     socket: MonitorSocket,
     limits: ServerLimits,
     seen: &Mutex<Seen>,
-    started: impl FnOnce(EventSender),
+    started: impl FnOnce(&mut Server<Vmm>),
 ) {
     let mut server = Server::with_limits(registry(), limits).expect("a server");
     server.listen(socket);
@@ -197,7 +207,7 @@ fn serve(
     let mut events: EventManager<Rc<RefCell<dyn MutEventSubscriber>>> =
         EventManager::new().expect("an event loop");
     let id = events.add_subscriber(server.clone());
-    started(sender);
+    started(&mut server.borrow_mut());
     while !vmm.quit {
         events.run().expect("the event loop");
         let mut server = server.borrow_mut();
