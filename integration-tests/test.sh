@@ -184,12 +184,13 @@ for package in json.load(sys.stdin)["packages"]:
         print(*(f for f in sorted(package["features"]) if f != "default"))' "$1"
 }
 
-# Model checkers replace the standard library's atomics, so their builds are apart.
+# Model checkers replace the standard library's atomics, so their builds are apart; and they run for longer than they build.
 part_models() {
     local crate model options
     while read -r crate model options; do
         # shellcheck disable=SC2086 # the options are words
-        RUSTFLAGS="--cfg $model" tests "$crate under $model" \
+        CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=3 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+            RUSTFLAGS="--cfg $model" tests "$crate under $model" \
             cargo test --locked --release -p "$crate" --test "$model" $options --target-dir "$CARGO_TARGET_DIR/$model" </dev/null
     done <<'LIST'
 runstate loom

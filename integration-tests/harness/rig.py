@@ -66,7 +66,7 @@ def base_archive(cache, kernel):
         return archive
     stage = cache / "base"
     shutil.rmtree(stage, ignore_errors=True)
-    for name in ("bin", "dev", "proc", "sys", "tmp", "run", "modules", "work", "usr/share"):
+    for name in ("bin", "dev", "proc", "sys", "tmp", "run", "modules", "rig", "usr/share"):
         (stage / name).mkdir(parents=True)
     shutil.copy(linux.busybox(), stage / "bin/busybox")
     (stage / "bin/sh").symlink_to("busybox")
@@ -108,15 +108,15 @@ def fresh_archive(cache, kernel, job):
     """The part of the root file system that this boot brings: programs under test, tests, job."""
     stage = cache / "fresh"
     shutil.rmtree(stage, ignore_errors=True)
-    (stage / "work").mkdir(parents=True)
+    (stage / "rig").mkdir(parents=True)
     if vmm := os.environ.get("VMM_BIN"):
-        _install(stage, vmm, "/work/vmm-bin")
+        _install(stage, vmm, "/rig/vmm-bin")
     for name in ("harness", "scenarios", "benches"):
-        shutil.copytree(ROOT / name, stage / "work" / name, ignore=shutil.ignore_patterns("__pycache__", "*.rs"))
-    shutil.copy(kernel.bzimage, stage / "work/bzImage")
-    shutil.copy(kernel.vmlinux, stage / "work/vmlinux")
-    shutil.copy(linux.inner_initrd(cache, kernel), stage / "work/initrd")
-    (stage / "work/job").write_text("".join(f"{name}='{value}'\n" for name, value in job.items()))
+        shutil.copytree(ROOT / name, stage / "rig" / name, ignore=shutil.ignore_patterns("__pycache__", "*.rs"))
+    shutil.copy(kernel.bzimage, stage / "rig/bzImage")
+    shutil.copy(kernel.vmlinux, stage / "rig/vmlinux")
+    shutil.copy(linux.inner_initrd(cache, kernel), stage / "rig/initrd")
+    (stage / "rig/job").write_text("".join(f"{name}='{value}'\n" for name, value in job.items()))
     archive = cache / "fresh.cpio"
     linux.pack(stage, archive)
     shutil.rmtree(stage)
@@ -146,7 +146,7 @@ def command(kernel, root, append=""):
 def environment(budget):
     """What the tests inside of the rig find in their environment."""
     names = {
-        "VMM_BIN": "/work/vmm-bin", "CASE_BZIMAGE": "/work/bzImage", "CASE_VMLINUX": "/work/vmlinux", "CASE_INITRD": "/work/initrd",
+        "VMM_BIN": "/rig/vmm-bin", "CASE_BZIMAGE": "/rig/bzImage", "CASE_VMLINUX": "/rig/vmlinux", "CASE_INITRD": "/rig/initrd",
         "CASE_PATIENCE": "40", "SLOWNESS": SLOWNESS, "CASE_VMM": os.environ.get("CASE_VMM", "vmm-bin"), "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1", "CASE_BUDGET": budget,
     }

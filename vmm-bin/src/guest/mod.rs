@@ -58,7 +58,10 @@ mod tests {
         });
         for label in labels {
             let local = label.starts_with(".L") || label.starts_with(|c: char| c.is_ascii_digit());
-            assert!(local || label.starts_with("embedded_guest_image"), "{label}");
+            assert!(
+                local || label.starts_with("embedded_guest_image"),
+                "{label}"
+            );
         }
     }
 }
