@@ -2,53 +2,22 @@
 #![cfg(feature = "test-utilities")]
 #![expect(clippy::unwrap_used, reason = "a test may fail by unwrapping")]
 
+mod common;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use vcpu::fake::{FakeGuest, FakeVcpu, Step};
 use vcpu::{Control, VcpuError, VcpuId, VcpuSet, VcpuState};
 
-fn within(time: Duration) -> Option<Instant> {
-    Instant::now().checked_add(time)
-}
+use crate::common::{blocking, eventually, in_guest, set_of, shortly, soon};
 
-fn soon() -> Option<Instant> {
-    within(Duration::from_secs(20))
-}
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = soon();
-    while !holds() {
-        assert!(Some(Instant::now()) < deadline, "never: {what}");
-        thread::sleep(Duration::from_millis(1));
-    }
-}
-
-fn set_of(count: u32) -> (VcpuSet<FakeVcpu>, Vec<FakeGuest>) {
-    let set = VcpuSet::new(|_, _| {});
-    let add = |id| {
-        let vcpu = FakeVcpu::new();
-        let guest = vcpu.guest();
-        set.add(VcpuId(id), vcpu).unwrap();
-        guest
-    };
-    let guests = (0..count).map(add).collect();
-    (set, guests)
-}
-
-/// An exit handler that does not return until told, and the news that it was entered.
-fn blocking(guest: &FakeGuest) -> mpsc::Sender<()> {
-    let (release, released) = mpsc::channel();
-    let (entered, has_entered) = mpsc::channel();
-    guest.push(Step::access(move || {
-        entered.send(()).unwrap();
-        released.recv().ok();
-        Control::Continue
-    }));
-    has_entered.recv().unwrap();
-    release
+/// How far vCPU 0 has come.
+fn rip(set: &VcpuSet<FakeVcpu>) -> u64 {
+    set.run_on(VcpuId(0), soon(), |vcpu| vcpu.registers().rip)
+        .unwrap()
 }
 
 /// cloud-hypervisor#7427, #7428, #7455, #7459, #816; firecracker#304, #1410: the kick that comes between the look at the flag and the
@@ -59,7 +28,7 @@ fn a_kick_before_the_entry_is_not_lost() {
     for _ in 0..20_000 {
         set.pause_all(soon()).unwrap().resume();
     }
-    eventually("it runs", || guests[0].is_in_guest());
+    in_guest(&guests);
     set.shutdown(soon()).unwrap();
 }
 
@@ -68,9 +37,7 @@ fn a_kick_before_the_entry_is_not_lost() {
 fn a_pause_that_fails_leaves_a_vm_that_runs_and_names_the_vcpu() {
     let (set, guests) = set_of(2);
     let release = blocking(&guests[1]);
-    let error = set
-        .pause_all(within(Duration::from_millis(30)))
-        .unwrap_err();
+    let error = set.pause_all(shortly()).unwrap_err();
     assert!(
         error.to_string().contains("vCPU 1 in its exit handler"),
         "{error}"
@@ -80,7 +47,7 @@ fn a_pause_that_fails_leaves_a_vm_that_runs_and_names_the_vcpu() {
     release.send(()).unwrap();
     // Neither the next pause nor the next resume is refused.
     set.pause_all(soon()).unwrap().resume();
-    eventually("both run", || guests.iter().all(FakeGuest::is_in_guest));
+    in_guest(&guests);
     set.shutdown(soon()).unwrap();
 }
 
@@ -96,8 +63,7 @@ fn a_pause_right_after_a_resume_is_not_answered_by_the_last_acknowledgement() {
     }
     // Nor by one that comes late, after a pause that timed out.
     let release = blocking(&guests[0]);
-    set.pause_all(within(Duration::from_millis(20)))
-        .unwrap_err();
+    set.pause_all(shortly()).unwrap_err();
     release.send(()).unwrap();
     let guard = set.pause_all(soon()).unwrap();
     assert!(guests.iter().all(|guest| !guest.is_in_guest()));
@@ -143,17 +109,9 @@ fn a_reset_write_posts_and_returns_and_the_pause_comes_about() {
     let guard = set.pause_all(soon()).unwrap();
     set.reset_all(soon()).unwrap();
     // No instruction ran between the write and the reset.
-    assert_eq!(
-        set.run_on(VcpuId(0), soon(), |vcpu| vcpu.registers().rip)
-            .unwrap(),
-        0
-    );
+    assert_eq!(rip(&set), 0);
     drop(guard);
-    eventually("it runs after the resume", || {
-        set.run_on(VcpuId(0), soon(), |vcpu| vcpu.registers().rip)
-            .unwrap()
-            == 1_000
-    });
+    eventually("it runs after the resume", || rip(&set) == 1_000);
     set.shutdown(soon()).unwrap();
 }
 
@@ -229,7 +187,7 @@ fn an_internal_pause_of_a_paused_vm_is_free_and_does_not_resume_it() {
         guests.iter().map(FakeGuest::entries).collect::<Vec<_>>()
     );
     drop(user);
-    eventually("now it runs", || guests.iter().all(FakeGuest::is_in_guest));
+    in_guest(&guests);
     set.shutdown(soon()).unwrap();
 }
 
@@ -271,7 +229,7 @@ fn reset_while_the_vcpu_is_on_its_way_into_the_guest() {
         set.reset_all(soon()).unwrap();
         guard.resume();
     }
-    eventually("it runs", || guests[0].is_in_guest());
+    in_guest(&guests);
     set.shutdown(soon()).unwrap();
 }
 
