@@ -3,6 +3,7 @@
 
 mod control;
 mod error;
+mod exclusive;
 #[cfg(feature = "test-utilities")]
 pub mod fake;
 #[cfg(feature = "kvm")]

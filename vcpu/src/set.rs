@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use crate::control::ControlWord;
 use crate::error::{Failure, PauseError, VcpuError};
+use crate::exclusive::Turnstile;
 use crate::pause::PauseGuard;
 use crate::run::{VcpuId, VcpuRun};
-use crate::sync::{AtomicU64, Futex, Mutex, Ordering, lock, passed};
+use crate::sync::{Mutex, lock};
 use crate::thread::VcpuThread;
 use crate::word::VcpuState;
 
@@ -46,7 +47,7 @@ pub struct VcpuSet<R: VcpuRun> {
 
 pub(crate) struct SetInner<R: VcpuRun> {
     pub(crate) members: Mutex<Members<R>>,
-    exclusive: Turnstile,
+    pub(crate) sections: Turnstile,
     events: Arc<dyn VcpuEvents>,
 }
 
@@ -56,7 +57,7 @@ pub(crate) struct Members<R: VcpuRun> {
     /// How many pauses are in force: at most 4095.
     pub(crate) pauses: u16,
     /// An exclusive section is under way.
-    exclusive: bool,
+    pub(crate) exclusive: bool,
     next_incarnation: u64,
 }
 
@@ -72,7 +73,7 @@ impl<R: VcpuRun> VcpuSet<R> {
         Self {
             inner: Arc::new(SetInner {
                 members: Mutex::new(members),
-                exclusive: Turnstile::new(),
+                sections: Turnstile::new(),
                 events: Arc::new(events),
             }),
         }
@@ -267,28 +268,7 @@ impl<R: VcpuRun> VcpuSet<R> {
         deadline: Option<Instant>,
         f: impl FnOnce() -> T,
     ) -> Result<T, VcpuError> {
-        let Some(_turn) = self.inner.exclusive.enter(deadline) else {
-            return Err(VcpuError::Deadline { stuck: Vec::new() });
-        };
-        let vcpus = {
-            let mut members = lock(&self.inner.members);
-            members.exclusive = true;
-            for vcpu in members.vcpus.iter() {
-                vcpu.control.request_exclusive(|| vcpu.kick());
-            }
-            Arc::clone(&members.vcpus)
-        };
-        let _section = Section(&self.inner);
-        let mut stuck = Vec::new();
-        for vcpu in vcpus.iter() {
-            if let Err(word) = vcpu.control.wait_outside(deadline) {
-                stuck.push(vcpu.stuck(word));
-            }
-        }
-        if !stuck.is_empty() {
-            return Err(VcpuError::Deadline { stuck });
-        }
-        Ok(f())
+        self.inner.run_exclusive(deadline, f)
     }
 
     /// Ends every thread and drops the vCPUs. Works from every state; a vCPU's own thread cannot call it.
@@ -364,56 +344,5 @@ impl<R: VcpuRun> fmt::Debug for VcpuSet<R> {
         f.debug_struct("VcpuSet")
             .field("vcpus", &self.vcpus())
             .finish_non_exhaustive()
-    }
-}
-
-/// Ends an exclusive section, also when its closure panics.
-struct Section<'a, R: VcpuRun>(&'a SetInner<R>);
-
-impl<R: VcpuRun> Drop for Section<'_, R> {
-    fn drop(&mut self) {
-        let mut members = lock(&self.0.members);
-        members.exclusive = false;
-        for vcpu in members.vcpus.iter() {
-            vcpu.control.release_exclusive();
-        }
-    }
-}
-
-/// Lets one section in at a time. No lock is held inside.
-struct Turnstile {
-    taken: AtomicU64,
-    futex: Futex,
-}
-
-impl Turnstile {
-    fn new() -> Self {
-        Self {
-            taken: AtomicU64::new(0),
-            futex: Futex::new(),
-        }
-    }
-
-    fn enter(&self, deadline: Option<Instant>) -> Option<Turn<'_>> {
-        while self
-            .taken
-            .compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire)
-            .is_err()
-        {
-            if passed(deadline) {
-                return None;
-            }
-            self.futex.wait(&self.taken, 1, deadline);
-        }
-        Some(Turn(self))
-    }
-}
-
-struct Turn<'a>(&'a Turnstile);
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.0.taken.store(0, Ordering::Release);
-        self.0.futex.wake_all(&self.0.taken);
     }
 }

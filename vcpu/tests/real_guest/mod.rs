@@ -26,7 +26,13 @@ impl Machine {
             return None;
         }
         let kvm = Kvm::new().expect("/dev/kvm exists but cannot be used");
-        let vm = kvm.create_vm().unwrap();
+        // KVM_CREATE_VM gives up when a signal comes, and a test that runs beside this one may send them to every thread.
+        let vm = loop {
+            match kvm.create_vm() {
+                Err(error) if error.errno() == libc::EINTR => {}
+                made => break made.unwrap(),
+            }
+        };
         let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
         let region = kvm_userspace_memory_region {
             memory_size: MEMORY as u64,
