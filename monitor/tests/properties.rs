@@ -25,6 +25,8 @@ const COMMANDS: &[&[u8]] = &[
     b"{'execute':'count','arguments':{'x':1}}",
     b"{'execute':'query-commands'}",
     b"{'execute':'bogus'}",
+    b"{'exec-oob':'ping','id':'now'}",
+    b"{'exec-oob':'count'}",
     b"{'exec",
     b"ute':'count'}",
     b"\xff",

@@ -9,6 +9,8 @@
 //!   └──────────────────────┴────────────────────────┴──────────────────┴───────────────────────┘
 //! ```
 //!
+//! Out-of-band requests are executed in the first step, as they are read.
+//!
 //! The rule that must never be broken: **nothing here blocks** but [`Server::close`], and that has
 //! a bound. A reply is sent in `finish_turn`, so it follows the events of what its command set off,
 //! as with QEMU: `SHUTDOWN` comes before `quit`'s reply.
