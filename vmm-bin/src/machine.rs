@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use devices::{Clock as _, Notify, ResetType};
-use lifecycle::{Error, Machine, MachineError, Requests, ShutdownCause};
+use lifecycle::{Error, Machine, MachineError, Requests, ShutdownCause, WakeupReason};
 use log::{debug, error, warn};
 use runstate::RunState;
 use vcpu::{Failure, PauseGuard, VcpuEvent, VcpuId};
@@ -30,8 +30,12 @@ pub(crate) struct Vm {
     pause: RefCell<Option<PauseGuard<Vcpu>>>,
     /// The clock is to stand as soon as the vCPUs are parked.
     clock_stops: Cell<bool>,
+    /// The guest must not run before a reset: it could not be woken up.
+    unfit: Cell<bool>,
     /// To be told that the serial line may take input again.
     serial_room: Arc<dyn Notify>,
+    /// What a guest that cannot be woken up comes to.
+    requests: Arc<Requests>,
 }
 
 impl std::fmt::Debug for Vm {
@@ -48,12 +52,15 @@ impl Vm {
         machine: Rc<platform::Machine>,
         pause: PauseGuard<Vcpu>,
         serial_room: Arc<dyn Notify>,
+        requests: Arc<Requests>,
     ) -> Self {
         Self {
             machine,
             pause: RefCell::new(Some(pause)),
             clock_stops: Cell::new(false),
+            unfit: Cell::new(false),
             serial_room,
+            requests,
         }
     }
 
@@ -80,6 +87,9 @@ impl Machine for Vm {
     }
 
     fn resume_vcpus(&self) {
+        if self.unfit.get() {
+            return;
+        }
         // A vCPU that holds itself is let go even if there was no pause.
         self.machine.vcpus().release_held();
         drop(self.pause.take());
@@ -108,9 +118,27 @@ impl Machine for Vm {
         self.machine
             .reset(kind, Instant::now().checked_add(PATIENCE))
             .map_err(MachineError::new)?;
+        self.unfit.set(false);
         // The UART's FIFO is empty now, and it does not say so of itself.
         self.serial_room.notify();
         Ok(())
+    }
+
+    fn wakeup(&self) {
+        match self.machine.wake(Instant::now().checked_add(PATIENCE)) {
+            Ok(()) => {}
+            Err(error @ platform::Error::WakingVector { .. }) => {
+                error!("{error}; it is reset instead");
+                self.unfit.set(true);
+                self.requests.reset(ShutdownCause::GuestReset);
+            }
+            Err(error) => {
+                error!("the guest cannot be woken: {error}");
+                self.unfit.set(true);
+                self.requests.vmstop(RunState::InternalError);
+            }
+        }
+        self.serial_room.notify();
     }
 
     fn inject_nmi(&self) -> Result<(), Error> {
@@ -153,11 +181,77 @@ pub(crate) fn threads(machine: &platform::Machine) -> Vec<(u32, u32)> {
         .collect()
 }
 
-/// How long the main loop may sleep until a device has something to do. `None`: nothing planned,
-/// or the guest's time stands.
-pub(crate) fn until_next_deadline(machine: &platform::Machine, running: bool) -> Option<Duration> {
-    let deadline = machine.next_deadline().filter(|_| running)?;
-    Some(Duration::from_nanos(
-        deadline.saturating_sub(machine.clock().now_ns()),
-    ))
+/// What falling asleep does: a notifier of the lifecycle.
+pub(crate) fn fall_asleep(machine: &platform::Machine) {
+    if let Err(error) = machine.suspend() {
+        warn!("the guest's clock runs on while it sleeps: {error}");
+    }
+}
+
+/// What waking up does after the machine has: a notifier of the lifecycle.
+pub(crate) fn say_why_woken(machine: &platform::Machine, reason: WakeupReason) {
+    machine.say_why_woken(match reason {
+        WakeupReason::Rtc => devices::WakeupReason::Rtc,
+        WakeupReason::PmTimer => devices::WakeupReason::PmTimer,
+        _ => devices::WakeupReason::Other,
+    });
+}
+
+/// Which devices' time goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Time {
+    /// All of it: the guest runs.
+    Runs,
+    /// The alarm's alone: the guest sleeps, and the alarm may wake it.
+    Alarm,
+    /// None.
+    Stands,
+}
+
+impl Time {
+    /// In this state.
+    pub(crate) fn of(state: RunState, requests: &Requests) -> Self {
+        match state {
+            RunState::Running => Self::Runs,
+            RunState::Suspended if requests.wakeup_enabled(WakeupReason::Rtc) => Self::Alarm,
+            _ => Self::Stands,
+        }
+    }
+
+    /// How long the main loop may sleep until a device has something to do. `None`: nothing is
+    /// planned.
+    pub(crate) fn until_next_deadline(self, machine: &platform::Machine) -> Option<Duration> {
+        let left = match self {
+            Self::Runs => {
+                let deadline = machine.next_deadline()?;
+                deadline.saturating_sub(machine.clock().now_ns())
+            }
+            Self::Alarm => machine.until_alarm()?,
+            Self::Stands => return None,
+        };
+        Some(Duration::from_nanos(left))
+    }
+
+    /// Lets the devices do what is due by now.
+    pub(crate) fn tick(self, machine: &platform::Machine) {
+        if !self
+            .until_next_deadline(machine)
+            .is_some_and(|left| left.is_zero())
+        {
+            return;
+        }
+        match self {
+            Self::Runs => machine.tick(),
+            Self::Alarm => machine.tick_alarm(),
+            Self::Stands => {}
+        }
+    }
+}
+
+/// Wakes a guest again that has just fallen asleep, if its alarm went off before it did.
+pub(crate) fn heed_alarm(machine: &platform::Machine, requests: &Requests) {
+    if machine.alarm_stands() {
+        // It sleeps: the request is not refused.
+        drop(requests.wakeup(WakeupReason::Rtc));
+    }
 }

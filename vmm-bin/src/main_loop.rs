@@ -22,11 +22,12 @@ use std::time::Duration;
 use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps};
 use lifecycle::{ExitStatus, Lifecycle, Turn};
 use log::error;
+use runstate::RunState;
 use vmm_sys_util::epoll::EventSet;
 
 use crate::doorbell::Doorbell;
 use crate::events::Announcer;
-use crate::machine::{Vm, until_next_deadline};
+use crate::machine::{Time, Vm, heed_alarm};
 use crate::platform;
 use crate::qmp::Monitor;
 
@@ -84,16 +85,18 @@ impl MainLoop {
         mut monitor: Option<&mut Monitor>,
     ) -> Result<ExitStatus, Error> {
         loop {
-            let running = lifecycle.state().is_running();
-            let sleep = until_next_deadline(machine, running);
+            let before = lifecycle.state();
+            let time = Time::of(before, lifecycle.requests());
+            let sleep = time.until_next_deadline(machine);
             self.events.run_with_timeout(milliseconds(sleep))?;
-            if until_next_deadline(machine, running).is_some_and(|left| left.is_zero()) {
-                machine.tick();
-            }
+            time.tick(machine);
             if let Some(monitor) = &mut monitor {
                 monitor.dispatch();
             }
             let turn = lifecycle.dispatch();
+            if lifecycle.state() == RunState::Suspended && before != RunState::Suspended {
+                heed_alarm(machine, lifecycle.requests());
+            }
             if let Some(monitor) = &mut monitor {
                 monitor.finish_turn();
             }

@@ -39,8 +39,7 @@ impl GuestEvents for Power {
             PowerRequest::GuestPanicked => requests.guest_panicked(None),
             PowerRequest::GuestCrashloaded => requests.guest_crashloaded(None),
             PowerRequest::Suspend => requests.suspend(),
-            // The state of the guest is on its disk: what is left is to power off.
-            PowerRequest::SuspendToDisk => requests.shutdown(ShutdownCause::GuestShutdown),
+            PowerRequest::SuspendToDisk => requests.suspend_to_disk(),
             PowerRequest::Wakeup(reason) => {
                 // A guest that does not sleep cannot be woken, and that is no error of a device.
                 drop(requests.wakeup(wakeup_reason(reason)));
@@ -113,6 +112,14 @@ mod tests {
         let (requests, onward) = posted(PowerRequest::Shutdown { exit_code: Some(7) });
         assert_eq!(requests.shutdown_pending(), ShutdownCause::GuestShutdown);
         assert_eq!(onward, Onward::Run);
+    }
+
+    #[test]
+    fn a_suspend_holds_the_vcpu_and_a_suspend_to_disk_powers_off() {
+        let (_, onward) = posted(PowerRequest::Suspend);
+        assert_eq!(onward, Onward::Hold);
+        let (requests, _) = posted(PowerRequest::SuspendToDisk);
+        assert_eq!(requests.shutdown_pending(), ShutdownCause::GuestShutdown);
     }
 
     #[test]

@@ -32,6 +32,7 @@ core::arch::global_asm!(
     debug_exit = const layout::DEBUG_EXIT,
     pvpanic = const layout::PVPANIC,
     pm1_base = const layout::PM_BASE,
+    rtc = const layout::RTC,
     options(att_syntax)
 );
 

@@ -32,7 +32,7 @@ use crate::doorbell::Doorbell;
 use crate::error::Error;
 use crate::events::Announcer;
 use crate::lines::{Lines, raw_mode};
-use crate::machine::{Vm, on_vcpu_event, press_power_button};
+use crate::machine::{Vm, fall_asleep, on_vcpu_event, press_power_button, say_why_woken};
 use crate::main_loop::MainLoop;
 use crate::pidfile::PidFile;
 use crate::platform::{self, BootSource, FlatImage};
@@ -175,12 +175,24 @@ fn run_visible(
         source,
     })?;
     let announcer = Announcer::new(qmp.as_ref().map(Listening::emit));
-    let vm = Vm::new(Rc::clone(&machine), pause, line.ringer());
+    let vm = Vm::new(
+        Rc::clone(&machine),
+        pause,
+        line.ringer(),
+        Arc::clone(requests),
+    );
     let lifecycle = Rc::new(Lifecycle::new(Arc::clone(requests), vm, announcer));
     let button = Rc::clone(&machine);
     lifecycle
         .on_powerdown(move || press_power_button(&button))
         .detach();
+    let sleeper = Rc::clone(&machine);
+    lifecycle.on_suspend(move || fall_asleep(&sleeper)).detach();
+    let sleeper = Rc::clone(&machine);
+    lifecycle
+        .on_wakeup(move |reason| say_why_woken(&sleeper, reason))
+        .detach();
+    requests.register_wakeup_support();
 
     // From here on the terminal belongs to the guest.
     let terminal = raw_mode(config).map_err(Error::Terminal)?;

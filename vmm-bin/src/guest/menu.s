@@ -2,8 +2,12 @@
 //
 // The processor starts it at the reset vector, 16 bytes below the end of the
 // image. It prints a menu on COM1 and does what the keys say. It needs an 8259,
-// a UART, and for single entries the PIT, the i8042, the ACPI PM1 block, pvpanic
-// and isa-debug-exit. It never needs the 32-bit address space.
+// a UART, and for single entries the PIT, the i8042, the real-time clock, the ACPI
+// PM1 block, pvpanic and isa-debug-exit. It never needs the 32-bit address space.
+//
+// To sleep it needs to say where it wants to be woken. It finds the ACPI tables
+// as an operating system does: the RSDP on a 16-byte boundary from 0xe0000 on,
+// the XSDT, the FADT, the FACS, all of them below 1 MiB.
 //
 // On a KVM that emulates 16-bit code an instruction costs about a microsecond:
 // a loop that is not one of the menu's own is kept to a few instructions.
@@ -24,6 +28,8 @@
 .set PM1_STS,   {pm1_base}
 .set PM1_EN,    {pm1_base} + 2
 .set PM1_CNT,   {pm1_base} + 4
+.set SLP_EN,    0x2000
+.set RTC,       {rtc}
 .set PIC1,      0x20
 .set PIC2,      0xa0
 
@@ -59,7 +65,35 @@ embedded_guest_image:
         movw %ax, %ss
         movw $STACK, %sp
         movw %ax, TICKS
+        call .Lsetup
+        say .Lbanner
+        // A reset leaves memory as at power-on, and this tells.
+        cmpw $0, MARK
+        jne 1f
+        movw $0x5aa5, MARK
+        say .Lfresh
+        jmp 2f
+1:      say .Lstale
+2:
+        say .Lentries
 
+.Lmenu:
+        say .Lprompt
+        call .Lkey
+        movw $(.Ltable - .Limage + LOAD), %bx
+1:      movb %cs:(%bx), %ah
+        testb %ah, %ah
+        jz 2f
+        cmpb %al, %ah
+        je 3f
+        addw $3, %bx
+        jmp 1b
+2:      say .Ls_unknown
+        jmp .Lmenu
+3:      jmpw *%cs:1(%bx)
+
+// Makes the UART, the interrupt vectors and both 8259 ready.
+.Lsetup:
         // Without a local APIC the 8259 reaches the processor directly.
         movl $0x1b, %ecx                // IA32_APIC_BASE
         rdmsr
@@ -107,32 +141,7 @@ embedded_guest_image:
         outb %al, $(PIC1 + 1)
         movb $0xfd, %al
         outb %al, $(PIC2 + 1)
-
-        say .Lbanner
-        // A reset leaves memory as at power-on, and this tells.
-        cmpw $0, MARK
-        jne 1f
-        movw $0x5aa5, MARK
-        say .Lfresh
-        jmp 2f
-1:      say .Lstale
-2:
-        say .Lentries
-
-.Lmenu:
-        say .Lprompt
-        call .Lkey
-        movw $(.Ltable - .Limage + LOAD), %bx
-1:      movb %cs:(%bx), %ah
-        testb %ah, %ah
-        jz 2f
-        cmpb %al, %ah
-        je 3f
-        addw $3, %bx
-        jmp 1b
-2:      say .Ls_unknown
-        jmp .Lmenu
-3:      jmpw *%cs:1(%bx)
+        ret
 
 // ---- the entries ------------------------------------------------------------
 
@@ -184,6 +193,91 @@ embedded_guest_image:
         movw $0x2000, %ax               // SLP_EN, type 0: S5
         outw %ax, %dx
         jmp .Loff
+
+// The vector is the last thing to be written before the guest sleeps, and in the
+// FACS, which outlives the sleep.
+.Lsuspend:
+        say .Ls_suspend
+        call .Lfacs
+        jnz .Lno_facs
+        movl $(0xf0000 + .Lwaking - .Limage + LOAD), %es:12
+.Lsleep:
+        cli
+        movw $PM1_CNT, %dx
+        movw $(SLP_EN | 1 << 10), %ax   // S3 is type 1
+        outw %ax, %dx
+        jmp .Loff
+
+.Lsuspend_no_vector:
+        say .Ls_nowhere
+        call .Lfacs
+        jnz .Lno_facs
+        movl $0, %es:12
+        jmp .Lsleep
+
+.Lno_facs:
+        xorw %ax, %ax
+        movw %ax, %es
+        say .Ls_no_facs
+        jmp .Lmenu
+
+// The alarm: in two seconds, whatever hour and minute that is.
+.Lsuspend_alarm:
+        say .Ls_alarm
+        movw $PM1_EN, %dx
+        movw $0x0400, %ax               // the alarm may wake the machine
+        outw %ax, %dx
+        movw $0xff05, %ax               // any hour
+        call .Lrtc_write
+        movw $0xff03, %ax               // any minute
+        call .Lrtc_write
+        movw $0x260b, %ax               // alarm interrupt, binary, 24 hours
+        call .Lrtc_write
+        movb $0x00, %al                 // the second that it is
+        call .Lrtc_read
+        addb $2, %al
+        cmpb $60, %al
+        jb 1f
+        subb $60, %al
+1:      movb %al, %ah
+        movb $0x01, %al
+        call .Lrtc_write
+        movb $0x0c, %al                 // reading the flags clears them
+        call .Lrtc_read
+        jmp .Lsuspend
+
+.Lsave_to_disk:
+        say .Ls_disk
+        cli
+        movw $PM1_CNT, %dx
+        movw $(SLP_EN | 2 << 10), %ax   // S4 is type 2
+        outw %ax, %dx
+        jmp .Loff
+
+// Where the guest is woken: in real mode, its registers are those of a reset.
+.Lwaking:
+        ljmpw $0xf000, $(.Lwoken - .Limage + LOAD)
+.Lwoken:
+        cli
+        cld
+        xorw %ax, %ax
+        movw %ax, %ds
+        movw %ax, %es
+        movw %ax, %ss
+        movw $STACK, %sp
+        call .Lsetup
+        cmpw $0x5aa5, MARK
+        je 1f
+        say .Ls_forgot
+1:      say .Ls_awake
+        movw $PM1_STS, %dx
+        inw %dx, %ax
+        pushw %ax
+        call .Lhex
+        say .Ls_end
+        popw %ax
+        outw %ax, %dx                   // writing the bits clears them
+        jmp .Lmenu
 
 .Lpanic:
         say .Ls_panic
@@ -381,6 +475,61 @@ embedded_guest_image:
         popw %dx
         ret
 
+// Has %es:0 be the FACS. Not zero: there is none.
+.Lfacs:
+        movw $0xdfff, %ax
+1:      incw %ax
+        jz 9f
+        movw %ax, %es
+        cmpl $0x20445352, %es:0         // "RSD "
+        jne 1b
+        movl %es:24, %eax
+        shrl $4, %eax
+        movw %ax, %es                   // the XSDT
+        movw $36, %bx
+2:      cmpw %es:4, %bx
+        jae 9f
+        movl %es:(%bx), %eax
+        shrl $4, %eax
+        movw %ax, %fs
+        addw $8, %bx
+        cmpl $0x50434146, %fs:0         // "FACP": the FADT
+        jne 2b
+        movl %fs:36, %eax
+        shrl $4, %eax
+        movw %ax, %es
+        xorw %ax, %ax
+        ret
+9:      orw $1, %ax
+        ret
+
+// Reads the clock's register %al, and writes %ah to it.
+.Lrtc_read:
+        outb %al, $RTC
+        inb $(RTC + 1), %al
+        ret
+.Lrtc_write:
+        outb %al, $RTC
+        movb %ah, %al
+        outb %al, $(RTC + 1)
+        ret
+
+// Prints %ax in four hexadecimal digits.
+.Lhex:
+        movw $4, %cx
+1:      rolw $4, %ax
+        pushw %ax
+        andb $0x0f, %al
+        addb $'0', %al
+        cmpb $'9', %al
+        jbe 2f
+        addb $39, %al                   // from there to 'a'
+2:      call .Lput
+        popw %ax
+        decw %cx
+        jnz 1b
+        ret
+
 // Prints %ax as a decimal number.
 .Lnumber:
         movw $10, %bx
@@ -430,6 +579,10 @@ embedded_guest_image:
         entry 'c', .Lreset_cf9
         entry 't', .Ltriple_fault
         entry 's', .Lshutdown
+        entry 'u', .Lsuspend
+        entry 'a', .Lsuspend_alarm
+        entry 'v', .Lsuspend_no_vector
+        entry '4', .Lsave_to_disk
         entry 'p', .Lpanic
         entry 'l', .Lcrashload
         entry 'e', .Ldebug_exit
@@ -460,6 +613,10 @@ embedded_guest_image:
         .ascii "  c  reset through port 0xcf9\n"
         .ascii "  t  reset by a triple fault\n"
         .ascii "  s  shut down (ACPI S5)\n"
+        .ascii "  u  suspend (ACPI S3)\n"
+        .ascii "  a  suspend, with an alarm in 2 seconds\n"
+        .ascii "  v  suspend, without a waking vector\n"
+        .ascii "  4  suspend to disk (ACPI S4)\n"
         .ascii "  p  panic (pvpanic)\n"
         .ascii "  l  load its crash kernel (pvpanic)\n"
         .ascii "  e  exit with a code (isa-debug-exit)\n"
@@ -477,6 +634,14 @@ embedded_guest_image:
 .Ls_cf9:  .asciz "reset: port 0xcf9\n"
 .Ls_triple: .asciz "triple fault\n"
 .Ls_shutdown: .asciz "shutdown: S5\n"
+.Ls_suspend: .asciz "suspend: S3\n"
+.Ls_alarm: .asciz "alarm in 2 seconds\n"
+.Ls_nowhere: .asciz "suspend: S3, no waking vector\n"
+.Ls_no_facs: .asciz "There is no FACS.\n"
+.Ls_disk: .asciz "suspend to disk: S4\n"
+.Ls_forgot: .asciz "Memory was lost.\n"
+.Ls_awake: .asciz "\nThe guest is awake, PM1 status 0x"
+.Ls_end:  .asciz ".\n"
 .Ls_panic: .asciz "panic\n"
 .Ls_crash: .asciz "crash kernel loaded\n"
 .Ls_exit: .asciz "exit; a digit n gives the code 2n+1: "

@@ -18,7 +18,7 @@
 
 use std::sync::Arc;
 
-use devices::acpi_pm::{self, AcpiPm, SleepTypes};
+use devices::acpi_pm::{self, AcpiPm};
 use devices::cmos_rtc::{self, CmosRtc};
 use devices::debug_exit::{self, DebugExit};
 use devices::debugcon::{self, DebugCon};
@@ -29,8 +29,10 @@ use devices::reset_control::{self, Chipset, ResetControl};
 use devices::serial::{self, Serial};
 use devices::{
     Bus, BusBuilder, BusDevice, Clock, HostClock, Mapping, ResetTree, ResetType, Resettable, Timed,
+    WakeupReason,
 };
 
+use super::acpi::SLEEP_TYPES;
 use super::clock::VirtualClock;
 use super::error::Error;
 use super::kvm::Vm;
@@ -123,7 +125,7 @@ impl Board {
         ));
         assembly.add("serial", &serial::COM1, &serial)?;
         let acpi_pm = AcpiPm::new(
-            SleepTypes::S5_ONLY,
+            SLEEP_TYPES,
             acpi_pm::Wiring {
                 sci: line(SCI_IRQ),
                 power: power(),
@@ -190,6 +192,21 @@ impl Board {
         self.acpi_pm.press()
     }
 
+    /// The guest goes to sleep: firmware of its own is to resume it and not to boot.
+    pub(crate) fn mark_suspend(&self) {
+        self.rtc.mark_suspend();
+    }
+
+    /// Takes that mark, as firmware does.
+    pub(crate) fn take_suspend_mark(&self) {
+        self.rtc.take_suspend_mark();
+    }
+
+    /// Tells the guest that it was woken, and why. For after the reset that waking begins with.
+    pub(crate) fn wake(&self, reason: WakeupReason) {
+        self.acpi_pm.wake(reason);
+    }
+
     /// Resets every device.
     ///
     /// # Errors
@@ -203,10 +220,8 @@ impl Board {
     /// When [`tick`](Self::tick) is due next, in nanoseconds of the virtual clock. The real-time
     /// clock follows the host's: its deadlines are converted.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
-        let alarm = self.rtc.next_deadline().map(|wall| {
-            let left = wall.saturating_sub(HostClock.now_ns());
-            self.clock.now_ns().saturating_add(left)
-        });
+        let alarm = self.until_alarm();
+        let alarm = alarm.map(|left| self.clock.now_ns().saturating_add(left));
         [self.acpi_pm.next_deadline(), alarm]
             .into_iter()
             .flatten()
@@ -216,6 +231,23 @@ impl Board {
     /// Lets the devices do what is due.
     pub(crate) fn tick(&self) {
         self.acpi_pm.tick();
+        self.tick_alarm();
+    }
+
+    /// How many nanoseconds the real-time clock has until it is due. It goes on when all other time
+    /// stands.
+    pub(crate) fn until_alarm(&self) -> Option<u64> {
+        let wall = self.rtc.next_deadline()?;
+        Some(wall.saturating_sub(HostClock.now_ns()))
+    }
+
+    /// Lets the real-time clock alone do what is due.
+    pub(crate) fn tick_alarm(&self) {
         self.rtc.tick();
+    }
+
+    /// Whether an alarm has gone off that the guest has not seen yet.
+    pub(crate) fn alarm_stands(&self) -> bool {
+        self.rtc.alarm_stands()
     }
 }

@@ -225,6 +225,15 @@ pub(crate) enum Error {
         /// Where it was to go.
         address: u64,
     },
+    /// A guest that slept did not say where to wake it, or not where a processor in real mode gets.
+    #[error(
+        "the guest cannot be woken: the waking vector in its FACS is {vector:#x}, and should be from 0x1 \
+         to 0xfffff"
+    )]
+    WakingVector {
+        /// What it said.
+        vector: u32,
+    },
     /// The devices do not fit together.
     #[error("the machine's devices: {0}")]
     Board(devices::Error),

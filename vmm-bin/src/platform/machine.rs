@@ -3,12 +3,15 @@
 //! ```text
 //!   Machine::new ──▶ power-on state, clock stopped
 //!        start_clock ──▶ vCPUs resumed by the owner ──▶ ... paused ──▶ stop_clock
-//!        reset (paused): devices, interrupt controllers, memory, images; then each vCPU
+//!        reset (paused): devices, memory, images, interrupt controllers; then each vCPU
+//!        suspend (paused) ──▶ clock stands ──▶ wake: as a reset, but memory stays; the first
+//!                                              vCPU goes where the guest said
 //! ```
 //!
 //! The rule that must never be broken: power-on and reset go through the same functions, in the
 //! same order, so that the second boot is the first one again.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -25,7 +28,7 @@ use super::acpi::Tables;
 use super::board::{Board, Shape};
 use super::boot::{BootSource, Images};
 use super::clock::{KvmClock, VirtualClock, resume_vcpu};
-use super::cpu::{self, BootState};
+use super::cpu::{self, BootState, RealMode};
 use super::error::Error;
 use super::kvm::{Host, Vm};
 use super::memory::Memory;
@@ -56,6 +59,10 @@ pub(crate) struct Machine {
     tables: Tables,
     images: Mutex<Images>,
     memory: Memory,
+    /// What the first vCPU wakes up with.
+    waking: RealMode,
+    /// The guest sleeps (S3).
+    asleep: Cell<bool>,
 }
 
 impl std::fmt::Debug for Machine {
@@ -109,13 +116,19 @@ impl Machine {
 
         let (vcpus, guard) = VcpuSet::new_paused(vcpu_events);
         let msrs = cpu::state_msrs(&host.msrs()?);
+        let mut waking = None;
         for index in 0..config.cpus {
             let id = VcpuId(index);
             let memory = memory.regions().clone();
             let handler = Handler::new(id, &board, Arc::clone(&gate), memory);
             let made = make_vcpu(&host, &vm, index, config.cpus, &msrs, &boot, handler)?;
-            vcpus.add(id, made)?;
+            waking.get_or_insert(made.1);
+            vcpus.add(id, made.0)?;
         }
+        let waking = waking.ok_or(Error::CpuCount {
+            asked: config.cpus,
+            max: most,
+        })?;
         let kvm_clock = KvmClock::new(&vm);
         kvm_clock.stop()?;
         let chips = Chips::capture(&vm)?;
@@ -130,6 +143,8 @@ impl Machine {
             tables,
             images,
             memory,
+            waking,
+            asleep: Cell::new(false),
         };
         Ok((machine, guard))
     }
@@ -159,11 +174,14 @@ impl Machine {
     }
 
     /// Lets the guest's time go on from where it stopped, before the vCPUs are resumed. Does
-    /// nothing when it runs.
+    /// nothing when it runs, or while the guest sleeps.
     ///
     /// # Errors
     /// What KVM says; the devices' clock runs all the same.
     pub(crate) fn start_clock(&self) -> Result<(), Error> {
+        if self.asleep.get() {
+            return Ok(());
+        }
         self.clock.start();
         let Some(lag) = self.kvm_clock.start()? else {
             return Ok(());
@@ -190,11 +208,17 @@ impl Machine {
         if kind != ResetType::Cold {
             return Ok(());
         }
-        self.chips.apply(&self.vm)?;
+        self.asleep.set(false);
         self.memory.clear()?;
         let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = images.load(&self.memory, &self.tables)?;
         cpu::write_boot_structures(&self.memory, entry)?;
+        self.reset_processors(deadline)
+    }
+
+    /// Resets the interrupt controllers, the interval timer and every vCPU.
+    fn reset_processors(&self, deadline: Option<Instant>) -> Result<(), Error> {
+        self.chips.apply(&self.vm)?;
         for vcpu in self.vcpus.vcpus().iter() {
             let queued = vcpu.queue_on(|vcpu: &mut Vcpu| {
                 if let Err(error) = cpu::rebuild_mmu(vcpu.fd()) {
@@ -261,7 +285,7 @@ impl std::fmt::Debug for Outlets {
     }
 }
 
-/// Makes one vCPU, in the state of power-on.
+/// Makes one vCPU, in the state of power-on; and what it would wake up with.
 fn make_vcpu(
     host: &Host,
     vm: &Vm,
@@ -270,7 +294,7 @@ fn make_vcpu(
     msrs: &[u32],
     boot: &BootState,
     handler: Handler,
-) -> Result<Vcpu, Error> {
+) -> Result<(Vcpu, RealMode), Error> {
     let failed = |source| Error::Vcpu { index, source };
     let fd = vm.create_vcpu(index)?;
     let cpuid = cpu::cpuid_for(host.cpuid(), index, count).ok_or(Error::KvmCapability {
@@ -280,10 +304,11 @@ fn make_vcpu(
         .map_err(Error::kvm("set a vCPU's CPUID leaves"))?;
     let mut vcpu = Vcpu::new(fd, vm.fd().run_size(), msrs.to_vec(), handler).map_err(failed)?;
     let mut state = vcpu.save().map_err(failed)?;
+    let waking = RealMode::of(&state);
     cpu::power_on(&mut state, boot, index == 0);
     vcpu.set_reset_state(state);
     vcpu.reset().map_err(failed)?;
-    Ok(vcpu)
+    Ok((vcpu, waking))
 }
 
 /// The interrupt controllers and the interval timer as KVM made them.
@@ -328,6 +353,8 @@ impl Chips {
             .map_err(Error::kvm("reset the interval timer"))
     }
 }
+
+mod sleep;
 
 #[cfg(test)]
 mod guests;

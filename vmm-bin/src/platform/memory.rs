@@ -117,6 +117,19 @@ impl Memory {
             })
     }
 
+    /// Fills `bytes` from `address` on.
+    ///
+    /// # Errors
+    /// When the range is not memory.
+    pub(crate) fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        self.regions
+            .read_slice(bytes, GuestAddress(address))
+            .map_err(|error| Error::MemoryAccess {
+                address,
+                reason: error.to_string(),
+            })
+    }
+
     /// Makes all of it zero, and gives it back to the host.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The DSDT: devices that cannot be found otherwise, processors, and the sleep state S5.
+//! The DSDT: devices that cannot be found otherwise, processors, and the sleep states.
 //!
 //! Sources: ACPI 6.5, sections 6.4 (resources), 7.4.2 (sleep states), 8.4 (processors); QEMU's
 //! docs/specs/pvpanic.txt.
@@ -7,13 +7,10 @@ use acpi_tables::Aml;
 use acpi_tables::aml::{self, Device, EISAName, IO, Name, Package, Path, ResourceTemplate, Scope};
 use acpi_tables::sdt::Sdt;
 
-use super::{OEM, OEM_TABLE, REVISION, bytes};
+use super::{OEM, OEM_TABLE, REVISION, SLEEP_TYPES, bytes};
 use crate::platform::layout::{COM1, COM1_IRQ, PVPANIC, RTC, RTC_IRQ};
 
-/// The sleep type of S5 in PM1 control.
-const S5_TYPE: u8 = 0;
-
-/// Devices, processors and S5.
+/// Devices, processors and sleep states.
 pub(super) fn dsdt(cpus: u8) -> Sdt {
     let ports = |base: u16, length: u8| IO::new(base, base, 1, length);
     let com1_irq = irq(COM1_IRQ);
@@ -83,13 +80,28 @@ pub(super) fn dsdt(cpus: u8) -> Sdt {
     }
     let processors = Raw(processors);
     let processors = Scope::new("_SB_".into(), vec![&processors]);
-    let s5 = Package::new(vec![&S5_TYPE, &S5_TYPE, &aml::ZERO, &aml::ZERO]);
-    let s5 = Name::new("_S5_".into(), &s5);
+    let states = [
+        ("_S3_", SLEEP_TYPES.s3),
+        ("_S4_", SLEEP_TYPES.s4),
+        ("_S5_", Some(SLEEP_TYPES.s5)),
+    ];
+    let states = states
+        .into_iter()
+        .filter_map(|(name, kind)| Some((name, kind?)));
+    let states = Raw(states
+        .flat_map(|(name, kind)| sleep_state(name, kind))
+        .collect());
     let mut dsdt = Sdt::new(*b"DSDT", 36, 2, OEM, OEM_TABLE, REVISION);
-    for part in [&devices as &dyn Aml, &processors, &s5] {
+    for part in [&devices as &dyn Aml, &processors, &states] {
         dsdt.append_slice(&bytes(part));
     }
     dsdt
+}
+
+/// What to write to PM1a and PM1b control for a sleep state (ACPI 6.5, section 7.4.2).
+fn sleep_state(name: &str, kind: u8) -> Vec<u8> {
+    let values = Package::new(vec![&kind, &kind, &aml::ZERO, &aml::ZERO]);
+    bytes(&Name::new(name.into(), &values))
 }
 
 /// An ISA line, edge-triggered and not shared, as a resource (ACPI 6.5, section 6.4.2.1).

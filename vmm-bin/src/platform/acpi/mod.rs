@@ -3,7 +3,8 @@
 //! The machine is one of ACPI's fixed hardware: a PM1 block with power button and timer, the
 //! system control interrupt (SCI) on line 9, a reset register, and ACPI mode that is always on
 //! (no SMI command port). It has no PCI, no HPET and no VGA. The DSDT names COM1, the real-time
-//! clock, pvpanic, the processors and the sleep state S5.
+//! clock, pvpanic, the processors and the sleep states S3, S4 and S5. A guest that suspends to RAM
+//! leaves its waking vector in the FACS, which is RAM like every other table.
 //!
 //! Sources: ACPI specification 6.5, sections 4.8 (fixed hardware), 5.2 (tables), 7.4 (sleep
 //! states); QEMU's docs/specs/pvpanic.txt.
@@ -14,6 +15,8 @@ mod madt;
 
 use acpi_tables::{Aml, facs::FACS, rsdp::Rsdp, xsdt::XSDT};
 
+use devices::acpi_pm::SleepTypes;
+
 use super::error::Error;
 use super::layout::{ACPI, ACPI_END};
 use super::memory::Memory;
@@ -22,6 +25,12 @@ const OEM: [u8; 6] = *b"VMMBIN";
 const OEM_TABLE: [u8; 8] = *b"VMMBINPC";
 const REVISION: u32 = 1;
 
+/// The sleep states: what the DSDT says and the PM1 block does.
+pub(crate) const SLEEP_TYPES: SleepTypes = SleepTypes::QEMU;
+
+/// Where the FACS has the waking vector, 4 bytes (ACPI 6.5, section 5.2.10).
+const WAKING_VECTOR: u64 = 12;
+
 /// Tables begin on such a boundary; FACS needs it.
 const ALIGNMENT: u64 = 64;
 
@@ -29,6 +38,7 @@ const ALIGNMENT: u64 = 64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tables {
     image: Vec<u8>,
+    facs: u64,
 }
 
 impl Tables {
@@ -57,12 +67,23 @@ impl Tables {
         }
         Ok(Self {
             image: layout.image,
+            facs,
         })
     }
 
     /// Where the RSDP is.
     pub(crate) fn rsdp(&self) -> u64 {
         ACPI
+    }
+
+    /// Where a guest that sleeps says that it wants to be woken: guest-physical, as it left it.
+    ///
+    /// # Errors
+    /// When the memory is not there.
+    pub(crate) fn waking_vector(&self, memory: &Memory) -> Result<u32, Error> {
+        let mut vector = [0; 4];
+        memory.read(self.facs.saturating_add(WAKING_VECTOR), &mut vector)?;
+        Ok(u32::from_le_bytes(vector))
     }
 
     /// Puts the tables in memory.

@@ -100,6 +100,48 @@ fn the_fadt_says_what_the_devices_do() {
     assert_ne!(flags & 1 << 10, 0, "there is a reset register");
 }
 
+#[test]
+fn the_dsdt_names_the_sleep_states_that_the_pm1_block_enters() {
+    let tables = Tables::new(1).unwrap();
+    let dsdt = table(&tables, b"DSDT");
+    for (name, kind) in [
+        (b"_S3_", SLEEP_TYPES.s3.unwrap()),
+        (b"_S4_", SLEEP_TYPES.s4.unwrap()),
+        (b"_S5_", SLEEP_TYPES.s5),
+    ] {
+        let at = dsdt.windows(4).position(|four| four == name).unwrap();
+        // A package of four: its first is a byte constant, or one of the opcodes for 0 and 1.
+        let values = &dsdt[at + 4..];
+        assert_eq!((values[0], values[2]), (0x12, 4));
+        let value = if values[3] == 0x0a {
+            values[4]
+        } else {
+            values[3]
+        };
+        assert_eq!(value, kind, "{}", String::from_utf8_lossy(name));
+    }
+}
+
+#[test]
+fn the_waking_vector_is_what_the_guest_left_in_the_facs() {
+    let tables = Tables::new(1).unwrap();
+    assert!(tables.image[usize::try_from(tables.facs - ACPI).unwrap()..].starts_with(b"FACS"));
+    let memory = Memory::new(2 << 20, None, 40).unwrap();
+    tables.load(&memory).unwrap();
+    assert_eq!(tables.waking_vector(&memory).unwrap(), 0);
+    let vector = 0x9_a000_u32.to_le_bytes();
+    memory.write(tables.facs + 12, &vector).unwrap();
+    assert_eq!(tables.waking_vector(&memory).unwrap(), 0x9_a000);
+}
+
+/// The embedded guest is above them, in its last page below 1 MiB.
+#[test]
+fn the_tables_leave_the_embedded_guest_its_page() {
+    let tables = Tables::new(254).unwrap();
+    let end = ACPI + tables.image.len() as u64;
+    assert!(end <= u64::from(crate::guest::ADDRESS), "{end:#x}");
+}
+
 /// ACPI's own compiler takes the tables apart and puts the DSDT together again. Without it
 /// (Debian: acpica-tools) there is nothing to ask.
 #[test]

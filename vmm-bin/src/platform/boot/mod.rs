@@ -42,7 +42,7 @@ pub(crate) enum BootSource {
     },
     /// A flat firmware image, such as SeaBIOS or qboot.
     Firmware(PathBuf),
-    /// Bytes that are put in memory and jumped to.
+    /// Bytes that are put in memory and jumped to. They find ACPI tables, as a kernel does.
     Flat(FlatImage),
 }
 
@@ -179,6 +179,12 @@ impl Images {
         }
     }
 
+    /// Whether firmware of the guest's own starts the machine, and wakes it from sleep. It brings
+    /// the ACPI tables.
+    pub(crate) fn is_firmware(&self) -> bool {
+        matches!(self.0, Kind::Firmware(_))
+    }
+
     /// Whether a boot loader, and no firmware, starts the machine: then the loader does what
     /// firmware does elsewhere (ACPI tables, memory types, local APIC pins).
     pub(crate) fn is_kernel(&self) -> bool {
@@ -190,7 +196,7 @@ impl Images {
     /// # Errors
     /// When something does not fit or a file changed since it was opened.
     pub(crate) fn load(&mut self, memory: &Memory, acpi: &Tables) -> Result<Entry, Error> {
-        if self.is_kernel() {
+        if !self.is_firmware() {
             acpi.load(memory)?;
         }
         match &mut self.0 {
