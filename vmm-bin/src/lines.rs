@@ -8,7 +8,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use lifecycle::{Requests, ShutdownCause};
+use lifecycle::{Requests, ShutdownCause, WakeupReason};
 use monitor::MonitorSocket;
 
 use crate::cli::{Config, Guest, SerialTarget};
@@ -32,15 +32,23 @@ pub(crate) fn raw_mode(config: &Config) -> std::io::Result<Option<RawMode>> {
 }
 
 /// The UART's input.
-struct Uart(Rc<platform::Machine>);
+struct Uart {
+    machine: Rc<platform::Machine>,
+    /// Where a byte asks to wake a guest that sleeps, if it may.
+    wakes: Option<Arc<Requests>>,
+}
 
 impl Receiver for Uart {
     fn room(&self) -> usize {
-        self.0.serial().input_room()
+        self.machine.serial().input_room()
     }
 
     fn receive(&self, bytes: &[u8]) -> usize {
-        self.0.serial().input(bytes)
+        if let Some(requests) = self.wakes.as_ref().filter(|_| !bytes.is_empty()) {
+            // A guest that is awake cannot be woken, and need not be.
+            drop(requests.wakeup(WakeupReason::Other));
+        }
+        self.machine.serial().input(bytes)
     }
 }
 
@@ -100,7 +108,12 @@ impl Lines {
         requests: &Arc<Requests>,
         on_terminal: bool,
     ) -> Result<(), Error> {
-        let uart = || Rc::new(Uart(Rc::clone(machine)));
+        let uart = || {
+            Rc::new(Uart {
+                machine: Rc::clone(machine),
+                wakes: config.serial_wakes.then(|| Arc::clone(requests)),
+            })
+        };
         match &config.serial {
             SerialTarget::Stdio => {
                 let requests = Arc::clone(requests);

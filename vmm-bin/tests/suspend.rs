@@ -100,6 +100,31 @@ fn the_alarm_wakes_the_guest() {
     power_off(vm);
 }
 
+#[test]
+fn a_key_wakes_the_guest_if_it_may() {
+    if !kvm("a_key_wakes_the_guest_if_it_may") {
+        return;
+    }
+    // Without the option nothing happens.
+    let (mut vm, mut qmp) = asleep(&[]);
+    vm.keys("x");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(qmp.status(), "suspended");
+    wake(&mut vm, &mut qmp);
+    power_off(vm);
+
+    let mut vm = Vm::menu_with_serial(",wakeup=on", &[]);
+    let mut qmp = vm.qmp();
+    for _ in 0..3 {
+        fall_asleep(&mut vm, &mut qmp);
+        vm.keys(" ");
+        qmp.event("WAKEUP");
+        vm.hear(AWAKE);
+        vm.hear("guest> ");
+    }
+    power_off(vm);
+}
+
 /// A wakeup that was due while the VM was stopped could not wake it then, and is not lost.
 #[test]
 fn an_alarm_while_stopped_wakes_the_guest_after_cont() {

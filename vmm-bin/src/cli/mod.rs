@@ -85,6 +85,8 @@ pub(crate) struct Config {
     pub(crate) cpus: u8,
     /// Its serial line.
     pub(crate) serial: SerialTarget,
+    /// Whether a byte from its other end wakes a guest that sleeps.
+    pub(crate) serial_wakes: bool,
     /// The file behind the firmware's debug console.
     pub(crate) debugcon: Option<PathBuf>,
     /// The monitor's socket.
@@ -123,12 +125,14 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocati
 }
 
 fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
+    let (serial, serial_wakes) = values::serial_line(&options.serial)?;
     let config = Config {
         name: options.name.clone(),
         uuid: options.uuid.as_deref().map(values::uuid).transpose()?,
         memory: values::memory(&options.memory)?,
         cpus: values::cpus(&options.cpus)?,
-        serial: values::serial(&options.serial)?,
+        serial,
+        serial_wakes,
         debugcon: options
             .debugcon
             .as_deref()

@@ -55,7 +55,7 @@ pub(super) struct Options {
         help_heading = "Machine"
     )]
     pub(super) cpus: String,
-    /// Serial console: stdio, unix:PATH, file:PATH or none
+    /// Serial console: stdio, unix:PATH, file:PATH or none; with ,wakeup=on a key wakes the guest
     #[arg(
         long,
         value_name = "WHERE",

@@ -149,6 +149,14 @@ fn bad_values_are_named_with_what_would_do() {
             &["--serial pty", "stdio, unix:PATH, file:PATH or none"],
         ),
         (&["--serial", "unix:"], &["--serial unix:", "unix:PATH"]),
+        (
+            &["--serial", "stdio,wakeup=yes"],
+            &["--serial stdio,wakeup=yes", "on or off"],
+        ),
+        (
+            &["--serial", "none,wakeup=on"],
+            &["no input", "stdio or unix:PATH"],
+        ),
         (&["--qmp", "tcp:1:2"], &["--qmp tcp:1:2", "unix:PATH"]),
         (
             &["--qmp", "unix:/tmp/q,server=on,wait=off"],
@@ -273,4 +281,17 @@ fn word() -> impl proptest::strategy::Strategy<Value = String> {
         ".{0,12}",
         "--?[a-z-]{1,12}(=.{0,8})?",
     ]
+}
+
+#[test]
+fn a_serial_line_may_wake_the_guest() {
+    for (text, wakes) in [
+        ("unix:/s", false),
+        ("unix:/s,wakeup=on", true),
+        ("unix:/s,wakeup=off", false),
+    ] {
+        let config = run(&["--serial", text]);
+        assert_eq!(config.serial, SerialTarget::Unix("/s".into()), "{text}");
+        assert_eq!(config.serial_wakes, wakes, "{text}");
+    }
 }

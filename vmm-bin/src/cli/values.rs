@@ -50,8 +50,32 @@ pub(super) fn cpus(text: &str) -> Result<u8, UsageError> {
     }
 }
 
-/// `--serial`.
-pub(super) fn serial(text: &str) -> Result<SerialTarget, UsageError> {
+/// `--serial`: the target, and whether its input wakes a sleeping guest.
+pub(super) fn serial_line(text: &str) -> Result<(SerialTarget, bool), UsageError> {
+    let (target, wakeup) = match text.rsplit_once(",wakeup=") {
+        None => return Ok((serial(text)?, false)),
+        Some((target, "on")) => (serial(target)?, true),
+        Some((target, "off")) => (serial(target)?, false),
+        Some(_) => {
+            let problem = "has an unknown value for wakeup";
+            return Err(UsageError::value(
+                "--serial",
+                text,
+                problem,
+                "use on or off",
+            ));
+        }
+    };
+    if wakeup && !matches!(target, SerialTarget::Stdio | SerialTarget::Unix(_)) {
+        let problem = "has no input that could wake the guest";
+        let remedy = "use wakeup=on with stdio or unix:PATH";
+        return Err(UsageError::value("--serial", text, problem, remedy));
+    }
+    Ok((target, wakeup))
+}
+
+/// The target of `--serial`.
+fn serial(text: &str) -> Result<SerialTarget, UsageError> {
     match text.split_once(':') {
         None if text == "stdio" => Ok(SerialTarget::Stdio),
         None if text == "none" => Ok(SerialTarget::Null),

@@ -226,12 +226,23 @@ impl Vm {
         vm
     }
 
+    /// Starts the embedded guest with options of its serial line, and waits for its menu.
+    pub(crate) fn menu_with_serial(options: &str, args: &[&str]) -> Self {
+        let mut vm = Self::start_with_serial(options, args);
+        vm.hear("guest> ");
+        vm
+    }
+
     /// Starts the program with a serial line and a monitor.
     pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_with_serial("", args)
+    }
+
+    fn start_with_serial(options: &str, args: &[&str]) -> Self {
         let directory = Directory::new();
         let mut child = Running::start(
             program()
-                .args(["--serial", &directory.option("unix", "serial")])
+                .args(["--serial", &(directory.option("unix", "serial") + options)])
                 .args(["--qmp", &directory.option("unix", "qmp")])
                 .args(args)
                 .stdin(Stdio::null())

@@ -82,8 +82,13 @@ impl Tables {
     /// When the memory is not there.
     pub(crate) fn waking_vector(&self, memory: &Memory) -> Result<u32, Error> {
         let mut vector = [0; 4];
-        memory.read(self.facs.saturating_add(WAKING_VECTOR), &mut vector)?;
+        memory.read(self.waking_vector_at(), &mut vector)?;
         Ok(u32::from_le_bytes(vector))
+    }
+
+    /// Where it says so.
+    pub(crate) fn waking_vector_at(&self) -> u64 {
+        self.facs.saturating_add(WAKING_VECTOR)
     }
 
     /// Puts the tables in memory.

@@ -91,3 +91,40 @@ pub(super) const START_SECOND_CPU: &[u8] = &[
     0xf4, // hlt
     0xeb, 0xfd, // jmp to the hlt
 ];
+
+/// Prints 'B' and enters S3. Where it wants to be woken ([`SLEEP_VECTOR`]) it prints 'W'.
+pub(super) const SLEEP: &[u8] = &[
+    0xba, 0xf8, 0x03, // mov dx, 0x3f8
+    0xb0, 0x42, // mov al, 'B'
+    0xee, // out dx, al
+    0xba, 0x04, 0x06, // mov dx, 0x604
+    0xb8, 0x00, 0x24, // mov ax, SLP_EN and type 1
+    0xef, // out dx, ax
+    0xf4, // hlt
+    0xeb, 0xfd, // jmp to the hlt
+    0xba, 0xf8, 0x03, // awake: mov dx, 0x3f8
+    0xb0, 0x57, // mov al, 'W'
+    0xee, // out dx, al
+    0xf4, // hlt
+    0xeb, 0xfd, // jmp to the hlt
+];
+/// Where [`SLEEP`] wants to be woken, when it is at 0x7c00.
+pub(super) const SLEEP_VECTOR: u32 = 0x7c10;
+
+/// The beginning of a firmware image of 256 bytes: prints CMOS byte 0x0F without its top bit and
+/// enters S3.
+pub(super) const FIRMWARE: &[u8] = &[
+    0xb0, 0x0f, // mov al, 0x0f
+    0xe6, 0x70, // out 0x70, al
+    0xe4, 0x71, // in al, 0x71
+    0x24, 0x7f, // and al, 0x7f
+    0xba, 0xf8, 0x03, // mov dx, 0x3f8
+    0xee, // out dx, al
+    0xba, 0x04, 0x06, // mov dx, 0x604
+    0xb8, 0x00, 0x24, // mov ax, SLP_EN and type 1
+    0xef, // out dx, ax
+    0xf4, // hlt
+    0xeb, 0xfd, // jmp to the hlt
+];
+/// Its reset vector, 16 bytes before its end: jmp to the beginning.
+pub(super) const FIRMWARE_VECTOR: &[u8] = &[0xe9, 0x0d, 0xff];
