@@ -41,6 +41,7 @@ impl Qmp {
                 Ok(0) => return None,
                 Ok(count) => self.buffer.extend_from_slice(&buf[..count]),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("no message in time: {error}"),
             }
         }
