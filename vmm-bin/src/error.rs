@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::{main_loop, pidfile, platform};
+use crate::{main_loop, pidfile, platform, sandbox};
 
 /// Why a VM could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,9 @@ pub(crate) enum Error {
     /// The machine cannot be built.
     #[error(transparent)]
     Machine(#[from] platform::Error),
+    /// The system calls cannot be filtered.
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::Error),
     /// The guest cannot be started.
     #[error("cannot start the guest: {0}")]
     Start(lifecycle::Error),

@@ -10,6 +10,7 @@ use log::{debug, error, info, warn};
 use runstate::RunState;
 
 use crate::rate::RateLimit;
+use crate::signals;
 
 /// Where events for the monitor's clients go.
 pub(crate) type Emit = Box<dyn Fn(&Event)>;
@@ -79,8 +80,11 @@ impl EventSink for Announcer {
             warn!("{held_back} reports were not logged, there were too many at once");
         }
         match report {
-            // The name in it is the sender's own choice.
-            Report::Terminating(_) => info!("{}", one_line(&report.to_string())),
+            Report::Terminating(signal) => {
+                // The name in it is the sender's own choice.
+                let sender = signals::sender_name(signal.pid);
+                info!("{}", one_line(&signal.report(sender.as_deref())));
+            }
             Report::Dropped { .. } => debug!("{report}"),
             Report::Failed(_) => error!("{report}"),
             _ => warn!("{report}"),

@@ -10,6 +10,7 @@
 //!             ├─ qmp       what the monitor asks for   ──▶ lifecycle
 //!             ├─ events    what happens ──▶ monitor's clients and log
 //!             ├─ lines     serial, terminal; pidfile
+//!             ├─ sandbox   what each thread may ask of the kernel
 //!             └─ main_loop where all of it meets
 //! ```
 //!
@@ -30,6 +31,7 @@ mod platform;
 mod power;
 mod qmp;
 mod rate;
+mod sandbox;
 mod serial;
 mod signals;
 mod stream;

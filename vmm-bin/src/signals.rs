@@ -45,6 +45,16 @@ pub(crate) fn tearing_down() {
     TEARING_DOWN.store(true, Ordering::Release);
 }
 
+/// What the program of a process is called: the name of its file. `None` if the process has gone,
+/// or is another user's.
+///
+/// The sandbox lets no file be opened, so `/proc/PID/cmdline` is out of reach; a link can be read.
+pub(crate) fn sender_name(pid: u32) -> Option<String> {
+    let link = rustix::fs::readlink(format!("/proc/{pid}/exe"), Vec::new()).ok()?;
+    let path = link.to_string_lossy();
+    path.rsplit('/').next().map(str::to_owned)
+}
+
 /// Runs in a signal handler.
 fn on_signal(signal: i32, pid: i32) {
     let seen = SEEN.fetch_add(1, Ordering::AcqRel).saturating_add(1);

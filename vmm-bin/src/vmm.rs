@@ -3,11 +3,13 @@
 //! ```text
 //!   start-up                                      tear-down
 //!   signals ─▶ PID file ─▶ sockets ─▶ machine     vCPUs stopped and joined ─▶ monitor flushed
-//!   ─▶ terminal ─▶ guest ─▶ main loop ─ ... ─▶    ─▶ serial line flushed ─▶ terminal, files
+//!   ─▶ terminal ─▶ sandbox ─▶ guest ─▶ loop ─▶    ─▶ serial line flushed ─▶ terminal, files
 //! ```
 //!
 //! What order that is, the lifecycle's tables of phases say. Whatever fails on the way up is
 //! undone, and whatever happens on the way down, it goes on to its end.
+//!
+//! From the sandbox on, the tear-down included, no thread can open a file.
 //!
 //! The rule that must never be broken: nothing is left behind: no socket, no PID file, no raw
 //! terminal, no thread.
@@ -39,7 +41,7 @@ use crate::platform::{self, BootSource, FlatImage};
 use crate::power::Power;
 use crate::qmp::{Listening, Monitor};
 use crate::serial::{Backend, LAST_WORDS, Line};
-use crate::{guest, signals};
+use crate::{guest, sandbox, signals};
 
 /// How long each phase of the tear-down may take.
 const TEARDOWN_BOUND: Duration = Duration::from_secs(2);
@@ -218,6 +220,8 @@ fn run_visible(
     if let Some(monitor) = &monitor {
         lines.main_loop.add(monitor.subscriber());
     }
+    // All that is ever opened is open.
+    sandbox::enter(config.seccomp, machine.vcpus())?;
     if config.autostart {
         lifecycle.start().map_err(Error::Start)?;
     }

@@ -48,6 +48,7 @@ fn a_command_line_that_cannot_be_understood() {
             &["-action foo=bar: Invalid parameter 'foo'"],
         ),
         (&["--exit-codes", "x"], &["--exit-codes x", "qemu or cause"]),
+        (&["--seccomp", "x"], &["--seccomp x", "on, off or log"]),
         (
             &["--kernel", "a", "--firmware", "b"],
             &["--kernel and --firmware exclude each other"],

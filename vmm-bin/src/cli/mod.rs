@@ -70,6 +70,17 @@ pub(crate) enum ExitCodes {
     Cause,
 }
 
+/// What is done about system calls that a thread has no use for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seccomp {
+    /// They end the program.
+    On,
+    /// Nothing.
+    Off,
+    /// The kernel logs them.
+    Log,
+}
+
 /// A VM, as the command line describes it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Config {
@@ -99,6 +110,8 @@ pub(crate) struct Config {
     pub(crate) exit_codes: ExitCodes,
     /// Where the process number goes.
     pub(crate) pidfile: Option<PathBuf>,
+    /// The filters of system calls.
+    pub(crate) seccomp: Seccomp,
 }
 
 /// Reads the command line; `args` begins with the program's name.
@@ -143,6 +156,7 @@ fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
         autostart: !options.stopped,
         exit_codes: values::exit_codes(&options.exit_codes)?,
         pidfile: options.pidfile.clone(),
+        seccomp: values::seccomp(&options.seccomp)?,
         guest: guest(options)?,
     };
     if let (SerialTarget::Unix(serial), Some(qmp)) = (&config.serial, &config.qmp)

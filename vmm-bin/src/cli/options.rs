@@ -108,6 +108,17 @@ pub(super) struct Options {
     /// Write the process number to this file while the VM runs
     #[arg(long, value_name = "FILE", help_heading = "Lifecycle")]
     pub(super) pidfile: Option<PathBuf>,
+
+    /// What a system call that its thread has no use for does:
+    /// end the program (on), nothing (off), a line in the kernel's log (log)
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "on",
+        verbatim_doc_comment,
+        help_heading = "Sandbox"
+    )]
+    pub(super) seccomp: String,
 }
 
 /// Gives every long option that came with one dash, as QEMU's users write it, its second one.

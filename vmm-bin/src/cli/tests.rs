@@ -33,6 +33,7 @@ fn no_arguments_run_the_embedded_guest_on_the_terminal() {
     assert_eq!(config.serial, SerialTarget::Stdio);
     assert_eq!((config.memory, config.cpus), (256 << 20, 1));
     assert_eq!(config.actions, Actions::default());
+    assert_eq!(config.seccomp, Seccomp::On);
     assert!(config.autostart);
 }
 
@@ -62,6 +63,8 @@ fn every_option_has_its_effect() {
         "p",
         "--debugcon",
         "file:d",
+        "--seccomp",
+        "log",
     ]);
     assert_eq!(
         config.guest,
@@ -81,6 +84,7 @@ fn every_option_has_its_effect() {
     );
     assert_eq!(config.pidfile, Some("p".into()));
     assert_eq!(config.debugcon, Some("d".into()));
+    assert_eq!(config.seccomp, Seccomp::Log);
     assert!(!config.autostart);
 }
 
@@ -165,6 +169,7 @@ fn bad_values_are_named_with_what_would_do() {
         (&["--debugcon", "stdio"], &["--debugcon stdio", "file:PATH"]),
         (&["--exit-codes", "9"], &["--exit-codes 9", "qemu or cause"]),
         (&["--uuid", "1-2"], &["--uuid 1-2", "xxxxxxxx-xxxx"]),
+        (&["--seccomp", "1"], &["--seccomp 1", "on, off or log"]),
         (
             &["--action", "shutdown=bogus"],
             &[

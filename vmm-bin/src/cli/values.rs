@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::error::UsageError;
-use super::{ExitCodes, SerialTarget};
+use super::{ExitCodes, Seccomp, SerialTarget};
 
 /// The most vCPUs: local APIC ids have 8 bits, and two of their values are taken.
 const MOST_CPUS: u8 = 254;
@@ -127,6 +127,19 @@ pub(super) fn exit_codes(text: &str) -> Result<ExitCodes, UsageError> {
                 "is not known",
                 remedy,
             ))
+        }
+    }
+}
+
+/// `--seccomp`.
+pub(super) fn seccomp(text: &str) -> Result<Seccomp, UsageError> {
+    match text {
+        "on" => Ok(Seccomp::On),
+        "off" => Ok(Seccomp::Off),
+        "log" => Ok(Seccomp::Log),
+        _ => {
+            let remedy = "use on, off or log";
+            Err(UsageError::value("--seccomp", text, "is not known", remedy))
         }
     }
 }

@@ -1,0 +1,189 @@
+//! What each kind of thread may ask of the kernel, as data.
+//!
+//! An entry that is not obvious says who needs it. An entry that nobody needs any more goes.
+//!
+//! The rule that must never be broken: nothing here opens, connects, starts or executes anything,
+//! and nothing makes memory executable.
+
+use Condition::{Has, Is, Lacks, OwnProcess};
+use libc::c_long;
+
+use super::requests::{self, Request};
+
+/// One system call, and what its arguments must be: all conditions hold. A call with several entries
+/// is allowed if one of them fits, and each has conditions.
+#[derive(Debug)]
+pub(super) struct Allowed {
+    pub(super) call: c_long,
+    pub(super) conditions: &'static [Condition],
+}
+
+/// What an argument must be. All of these are 32 bits wide: the kernel looks at no more.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Condition {
+    /// Argument `.0` is `.1`.
+    Is(u8, i32),
+    /// Argument `.0` has all bits of `.1`.
+    Has(u8, i32),
+    /// Argument `.0` has no bit of `.1`.
+    Lacks(u8, i32),
+    /// Argument `.0` is the number of this process.
+    OwnProcess(u8),
+}
+
+/// What one kind of thread may do.
+#[derive(Debug)]
+pub(super) struct Role {
+    /// Lists of system calls.
+    pub(super) calls: &'static [&'static [Allowed]],
+    /// Requests of ioctl(2), the most frequent first.
+    pub(super) requests: &'static [Request],
+}
+
+/// The thread of the main loop, from its first turn to the end of the process.
+pub(super) const MAIN_LOOP: Role = Role {
+    calls: &[MEMORY, THREADS, OUTPUT, EVENTS, STREAMS, FILES, TEAR_DOWN],
+    requests: &[
+        requests::KVM_IRQ_LINE,
+        requests::FIONBIO, // A client of the serial line does not block.
+        // The guest's time: stop, start, reset.
+        requests::KVM_GET_CLOCK,
+        requests::KVM_SET_CLOCK,
+        requests::KVM_GET_PIT2,
+        requests::KVM_SET_PIT2,
+        requests::KVM_SET_IRQCHIP,
+        // The terminal is restored, with the older one where the newer one is unknown.
+        requests::TCSETS2,
+        requests::TCSETS,
+    ],
+};
+
+/// A vCPU's thread, from before its first entry into the guest to its end.
+pub(super) const VCPU: Role = Role {
+    calls: &[MEMORY, THREADS, OUTPUT, THREAD_END],
+    requests: &[
+        requests::KVM_RUN,
+        requests::KVM_IRQ_LINE,
+        // The guest's time goes on.
+        requests::KVM_GET_DEVICE_ATTR,
+        requests::KVM_SET_DEVICE_ATTR,
+        requests::KVM_KVMCLOCK_CTRL,
+        // An NMI from the monitor.
+        requests::KVM_GET_MP_STATE,
+        requests::KVM_NMI,
+        // A reset.
+        requests::KVM_GET_SREGS,
+        requests::KVM_SET_SREGS,
+        requests::KVM_SET_REGS,
+        requests::KVM_SET_XCRS,
+        requests::KVM_SET_XSAVE,
+        requests::KVM_SET_FPU,
+        requests::KVM_SET_LAPIC,
+        requests::KVM_SET_MSRS,
+        requests::KVM_SET_MP_STATE,
+        requests::KVM_SET_DEBUGREGS,
+        requests::KVM_SET_VCPU_EVENTS,
+    ],
+};
+
+/// The allocator's. What it maps is its own, and never code.
+const MEMORY: &[Allowed] = &[
+    any(libc::SYS_brk),
+    only(
+        libc::SYS_mmap,
+        &[Lacks(2, libc::PROT_EXEC), Has(3, libc::MAP_ANONYMOUS)],
+    ),
+    // glibc keeps the unused part of a thread's heap inaccessible.
+    only(libc::SYS_mprotect, &[Lacks(2, libc::PROT_EXEC)]),
+    any(libc::SYS_mremap),
+    any(libc::SYS_madvise),
+    any(libc::SYS_munmap),
+];
+
+/// What threads do with each other, and with time.
+const THREADS: &[Allowed] = &[
+    any(libc::SYS_futex),
+    any(libc::SYS_sched_yield),
+    // A kick of a vCPU; and abort(3), after the message of a panic.
+    only(libc::SYS_tgkill, &[OwnProcess(0)]),
+    any(libc::SYS_getpid),
+    any(libc::SYS_gettid),
+    any(libc::SYS_rt_sigreturn),
+    any(libc::SYS_rt_sigprocmask),
+    // A crash is to look like one: the handler of SIGSEGV and abort(3) give the signal back.
+    any(libc::SYS_rt_sigaction),
+    // The kernel's own, after SIGSTOP and SIGCONT in the middle of a wait.
+    any(libc::SYS_restart_syscall),
+    // Where the vDSO has no usable clock.
+    any(libc::SYS_clock_gettime),
+    // glibc asks how many processors there are when a heap is made for the ninth thread.
+    any(libc::SYS_sched_getaffinity),
+    // The stack for signal handlers goes when its thread ends.
+    any(libc::SYS_sigaltstack),
+];
+
+/// The log, and the bells that wake the main loop.
+const OUTPUT: &[Allowed] = &[
+    any(libc::SYS_write),
+    // Whether a stream that is shared with others would block.
+    any(libc::SYS_ppoll),
+    any(libc::SYS_close),
+    // A build with debug assertions looks whether what it closes is open.
+    only(libc::SYS_fcntl, &[Is(1, libc::F_GETFD)]),
+];
+
+/// The event loop's.
+const EVENTS: &[Allowed] = &[
+    any(libc::SYS_epoll_wait),
+    // The same, in musl.
+    any(libc::SYS_epoll_pwait),
+    any(libc::SYS_epoll_ctl),
+    any(libc::SYS_timerfd_settime),
+    any(libc::SYS_read),
+];
+
+/// Clients of the sockets.
+const STREAMS: &[Allowed] = &[
+    any(libc::SYS_accept4),
+    // A client of the monitor does not block; its flags are read first.
+    only(libc::SYS_fcntl, &[Is(1, libc::F_GETFL)]),
+    only(libc::SYS_fcntl, &[Is(1, libc::F_SETFL)]),
+    any(libc::SYS_recvfrom),
+    any(libc::SYS_sendto),
+    any(libc::SYS_shutdown),
+    // The keys of a hash table are random.
+    any(libc::SYS_getrandom),
+];
+
+/// Images that are loaded again at a reset, from files that are open.
+const FILES: &[Allowed] = &[
+    any(libc::SYS_statx),
+    // Where the kernel has no statx.
+    any(libc::SYS_fstat),
+    any(libc::SYS_lseek),
+    any(libc::SYS_pread64),
+    // Who has sent a signal that ends the program: /proc/PID/exe.
+    any(libc::SYS_readlinkat),
+];
+
+/// Sockets and the PID file are removed, clients get their last words.
+const TEAR_DOWN: &[Allowed] = &[
+    any(libc::SYS_epoll_create1),
+    any(libc::SYS_newfstatat),
+    any(libc::SYS_renameat2),
+    // Files only.
+    only(libc::SYS_unlinkat, &[Is(2, 0)]),
+    any(libc::SYS_unlink),
+    any(libc::SYS_exit_group),
+];
+
+/// The end of a thread.
+const THREAD_END: &[Allowed] = &[any(libc::SYS_exit)];
+
+const fn any(call: c_long) -> Allowed {
+    only(call, &[])
+}
+
+const fn only(call: c_long, conditions: &'static [Condition]) -> Allowed {
+    Allowed { call, conditions }
+}

@@ -1,0 +1,182 @@
+//! What the filters let through and what they do not. A filter stays on its thread, and what it
+//! stops ends the process: so a process of its own tries each call.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+
+use super::*;
+
+/// Tells the process that tries what to try, and in which role.
+const TRY: &str = "VMM_BIN_SANDBOX_TRY";
+
+/// Something that a thread may want of the kernel.
+type Attempt = (&'static str, fn());
+
+/// What no thread may do.
+const FORBIDDEN: &[Attempt] = &[
+    ("open a file", || drop(std::fs::File::open("/dev/null"))),
+    ("make a socket", || {
+        drop(std::os::unix::net::UnixDatagram::unbound());
+    }),
+    ("execute a program", || {
+        drop(Command::new("/bin/true").spawn());
+    }),
+    ("start a thread", || drop(std::thread::spawn(|| ()))),
+    ("map code", || map(libc::PROT_READ | libc::PROT_EXEC)),
+    ("signal a process", || {
+        let parent = rustix::process::getppid().unwrap_or(rustix::process::Pid::INIT);
+        let _sent = rustix::process::test_kill_process(parent);
+    }),
+    ("make an ioctl that is not listed", || {
+        let _size = rustix::termios::tcgetwinsize(rustix::stdio::stdin());
+    }),
+    ("remove a directory", || {
+        drop(std::fs::remove_dir("/nonexistent"));
+    }),
+    ("change an attribute of the process", || {
+        let _set = rustix::thread::set_no_new_privs(true);
+    }),
+];
+
+/// What every thread may do.
+const ALLOWED: &[Attempt] = &[
+    ("allocate", || {
+        for size in [1 << 10, 1 << 20, 1 << 26] {
+            let mut some = vec![1_u8; size];
+            some.reserve(size);
+            some.shrink_to_fit();
+        }
+        map(libc::PROT_READ | libc::PROT_WRITE);
+    }),
+    ("write", || eprintln!("written")),
+    ("read the clocks", || {
+        let _now = (Instant::now(), std::time::SystemTime::now());
+    }),
+    ("wait", || {
+        let (_sender, receiver) = std::sync::mpsc::channel::<()>();
+        let _late = receiver.recv_timeout(Duration::from_millis(1));
+    }),
+];
+
+/// What ends the process by another signal than the filter's.
+const CRASH: Attempt = ("crash", || std::process::abort());
+
+/// Maps a page.
+fn map(protection: i32) {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    drop(vm_memory::MmapRegion::<()>::build(
+        None, 4096, protection, flags,
+    ));
+}
+
+fn role(name: &str) -> &'static Role {
+    match name {
+        "main loop" => &lists::MAIN_LOOP,
+        "vCPU" => &lists::VCPU,
+        other => panic!("{other} is no role"),
+    }
+}
+
+/// Not a test: what [`attempt`] starts.
+#[test]
+#[ignore = "only as the process that another test starts"]
+fn try_it() {
+    let Ok(what) = std::env::var(TRY) else { return };
+    let (name, what) = what.split_once('/').unwrap();
+    let mut all = FORBIDDEN.iter().chain(ALLOWED).chain([&CRASH]);
+    let action = all.find(|(is, _)| *is == what);
+    let (_, action) = action.unwrap();
+    let filter = compile(role(name), SeccompAction::KillProcess).unwrap();
+    install(&filter).unwrap();
+    action();
+    // Each thread ends as it does in the program: the main loop's with the process.
+    if name == "main loop" {
+        crate::sys::exit_now(0);
+    }
+}
+
+/// Tries `what` in a process whose thread is confined to `role`; gives the signal that ended it.
+fn attempt(role: &str, what: &str) -> Option<i32> {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--ignored", "--nocapture"])
+        .args(["--test-threads", "2", "sandbox::tests::try_it"])
+        .env(TRY, format!("{role}/{what}"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("running 1 test"), "{text}");
+    let signal = output.status.signal();
+    assert_eq!(
+        output.status.success(),
+        signal.is_none(),
+        "{role}: {what}: {}: {text}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    signal
+}
+
+#[test]
+fn what_is_not_listed_ends_the_process() {
+    for role in ["main loop", "vCPU"] {
+        for (what, _) in FORBIDDEN {
+            assert_eq!(attempt(role, what), Some(libc::SIGSYS), "{role}: {what}");
+        }
+    }
+}
+
+#[test]
+fn what_a_thread_needs_goes_on() {
+    for role in ["main loop", "vCPU"] {
+        for (what, _) in ALLOWED {
+            assert_eq!(attempt(role, what), None, "{role}: {what}");
+        }
+    }
+}
+
+#[test]
+fn a_crash_looks_like_one() {
+    for role in ["main loop", "vCPU"] {
+        assert_eq!(attempt(role, CRASH.0), Some(libc::SIGABRT), "{role}");
+    }
+}
+
+#[test]
+fn a_kernel_without_filters_is_named_with_what_to_do() {
+    // The kernel of this test's thread has no seccomp(2), because a filter says so.
+    let text = std::thread::spawn(|| {
+        let absent = BTreeMap::from([(libc::SYS_seccomp, Vec::new())]);
+        let errno = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
+        let filter =
+            SeccompFilter::new(absent, SeccompAction::Allow, errno, TargetArch::x86_64).unwrap();
+        let filter: BpfProgram = filter.try_into().unwrap();
+        install(&filter).unwrap();
+        let list = compile(&lists::VCPU, SeccompAction::KillProcess).unwrap();
+        install(&list).unwrap_err().to_string()
+    });
+    let text = text.join().unwrap();
+    for part in ["--seccomp: ", "CONFIG_SECCOMP_FILTER", "--seccomp off"] {
+        assert!(text.contains(part), "{text:?} lacks {part:?}");
+    }
+}
+
+#[test]
+fn lists_contradict_themselves_nowhere_and_are_short() {
+    for (name, most) in [("main loop", 43), ("vCPU", 23)] {
+        let mut calls: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for allowed in role(name).calls.iter().copied().flatten() {
+            calls
+                .entry(allowed.call)
+                .or_default()
+                .push(allowed.conditions);
+        }
+        for (call, entries) in &calls {
+            let conditional = entries.iter().all(|conditions| !conditions.is_empty());
+            assert!(
+                entries.len() == 1 || conditional,
+                "{name}: call {call} is listed with and without conditions"
+            );
+        }
+        assert!(calls.len() <= most, "{name}: {} system calls", calls.len());
+    }
+}
