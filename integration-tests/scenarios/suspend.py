@@ -96,6 +96,22 @@ async def the_alarm_wakes_linux():
         assert await vm.shell("cat /sys/power/suspend_stats/success") == "1"
 
 
+@case(deadline=90)
+async def a_key_wakes_linux_but_not_while_it_is_stopped():
+    async with sleeping_guest(options=["--serial", "stdio,wakeup=on"]) as vm:
+        await vm.ready()
+        await fall_asleep(vm)
+        await vm.execute("stop")
+        assert await vm.status() == "paused"
+        vm.type("")
+        assert (await vm.refused("system_wakeup"))[0] == "GenericError"
+        await vm.execute("cont")
+        assert await vm.status() == "suspended"
+        vm.type("")
+        await vm.qmp.event("WAKEUP")
+        await awake(vm)
+
+
 @case(deadline=60)
 async def a_reset_while_linux_sleeps_boots_it_anew():
     async with sleeping_guest() as vm:
