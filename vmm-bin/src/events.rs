@@ -44,7 +44,7 @@ impl std::fmt::Debug for Announcer {
 pub(crate) fn line(event: &Event) -> String {
     let meaning = match event {
         Event::Stop => String::from("the VM is stopped"),
-        Event::Resume => String::from("the VM runs"),
+        Event::Resume => String::from("the VM goes on"),
         Event::Suspend => String::from("the guest sleeps"),
         Event::SuspendDisk => String::from("the guest has saved itself to disk"),
         Event::Wakeup => String::from("the guest is awake"),
