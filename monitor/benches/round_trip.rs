@@ -2,7 +2,8 @@
 //! bytes, and the refusal of a 1.9 MB array. Ratios and both sides of each, from one run.
 //!
 //! The floor is a thread that waits in epoll, reads, and writes a reply of the same length: what any
-//! server on an event loop has to do at least.
+//! server on an event loop has to do at least. All of it runs on one processor: otherwise the
+//! scheduler's choice, a thread woken here or on an idle processor, is most of what is measured.
 
 #![expect(
     clippy::unwrap_used,
@@ -107,6 +108,9 @@ fn median(mut times: Vec<Duration>) -> Duration {
 }
 
 fn main() {
+    let mut processor = rustix::thread::CpuSet::new();
+    processor.set(0);
+    rustix::thread::sched_setaffinity(None, &processor).unwrap();
     let mut buffer = [0; 4096];
     let (mut floor, floor_thread) = floor();
     let (mut client, monitor_thread) = monitor();
