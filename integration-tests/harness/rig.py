@@ -135,11 +135,15 @@ def root_archive(cache, kernel, job):
 
 
 def command(kernel, root, append=""):
-    """The emulator's command line, without its serial ports; `append` is for the outer kernel."""
+    """The emulator's command line, without its serial ports; `append` is for the outer kernel.
+
+    The emulator now and then loses an interrupt from one processor to another. With `nohz=off` each processor ticks all
+    the time, so that one which should have woken up does so at its next tick, and not when chance has it.
+    """
     return [
         "qemu-system-x86_64", "-accel", "tcg,thread=multi,tb-size=512", "-smp", "2", "-cpu", "EPYC,+svm,+npt", "-m", "3072",
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-kernel", str(kernel.bzimage), "-initrd", str(root),
-        "-append", f"console=ttyS0 softlockup_panic=1 panic=-1 transparent_hugepage=madvise {append}".strip(),
+        "-append", f"console=ttyS0 softlockup_panic=1 panic=-1 transparent_hugepage=madvise nohz=off {append}".strip(),
     ]
 
 
