@@ -33,7 +33,7 @@ async def seabios_of_128_kib_starts():
 
 
 @case(deadline=60)
-async def qboot_is_executed():
+async def a_vm_with_qboot_can_be_governed():
     image = pathlib.Path("/usr/share/qemu/qboot.rom")
     if not image.exists():
         raise Skip(f"{image} is not installed")
