@@ -81,6 +81,17 @@ const LINES: &[(&str, Option<&str>)] = &[
     ("help info cpus", None),
     ("help info name", None),
     ("help info uuid", None),
+    ("help info registers", None),
+    ("info registers -b", None),
+    ("info registers foo", None),
+    ("info registers 1 2", None),
+    ("info registers -a x", None),
+    ("info registers 08", None),
+    ("info registers 0x", None),
+    ("info registers 4294967296", None),
+    ("info registers 99999999999999999999", None),
+    ("info registers 7", Some("CPU#7 not available\r\n")),
+    ("info registers 0x7fffffff", None),
     ("help foo", Some("unknown command: 'foo'\r\n")),
     ("help  info   foo", None),
     ("help foo bar", None),
@@ -200,9 +211,26 @@ fn help_lists_every_command_once_and_in_order() {
         let infos = say(&mut client, "info");
         assert_eq!(
             names(&infos, 1),
-            ["cpus", "name", "status", "uuid", "version"]
+            ["cpus", "name", "registers", "status", "uuid", "version"]
         );
         assert_eq!(say(&mut client, "help info"), infos);
         assert_eq!(say(&mut client, "info version"), "7.2.0soft-vmm\r\n");
+    });
+}
+
+#[test]
+fn registers_are_shown_of_one_cpu_or_of_all() {
+    with_server(|path| {
+        let mut client = Client::connect(path);
+        client.negotiate();
+        let [first, second] = ["0", "1"].map(|n| format!("\r\nCPU#{n}\r\nR0={n}\r\n"));
+        assert_eq!(say(&mut client, "info registers"), first);
+        assert_eq!(say(&mut client, "info registers 0x1"), second);
+        assert_eq!(
+            say(&mut client, "info registers -a"),
+            [first, second.clone()].concat()
+        );
+        let chosen = json!({"command-line": "info registers", "cpu-index": 1});
+        assert_eq!(human(&mut client, &chosen), json!({"return": second}));
     });
 }

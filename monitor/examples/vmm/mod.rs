@@ -78,6 +78,10 @@ impl RunStateContext for Vmm {
         ]
     }
 
+    fn registers(&mut self, cpu: u32) -> Result<String, CommandError> {
+        Ok(format!("R0={cpu}\n"))
+    }
+
     fn in_preconfig(&self) -> bool {
         self.in_preconfig
     }

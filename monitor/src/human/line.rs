@@ -8,7 +8,7 @@ pub(super) struct Words<'a> {
 }
 
 /// C's white space.
-fn is_space(character: char) -> bool {
+pub(super) fn is_space(character: char) -> bool {
     matches!(character, ' ' | '\t' | '\n' | '\r' | '\u{b}' | '\u{c}')
 }
 

@@ -16,31 +16,48 @@
 //! Source: QEMU 7.2 as its user sees it: the names, the help and the texts of the errors.
 
 mod line;
+mod usage;
+
+pub use usage::{Parameter, Usage};
 
 use crate::registry::{CommandError, Registry};
 use line::Words;
 use std::fmt;
+use usage::Arguments;
 
 type Handler<C> = Box<dyn Fn(&mut C, &Call) -> Result<String, CommandError> + Send + Sync>;
 
 /// What a handler knows of the line that called it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Call {
     /// The CPU that the caller has chosen, by its index; the first one if it has not.
     pub cpu: u32,
+    arguments: Arguments,
+}
+
+impl Call {
+    /// Whether the line has this option: [`Parameter::Flag`].
+    #[must_use]
+    pub fn has_flag(&self, letter: char) -> bool {
+        self.arguments.flags.contains(&letter)
+    }
+
+    /// The number in the line, if there is one: [`Parameter::Number`].
+    #[must_use]
+    pub fn number(&self) -> Option<u32> {
+        self.arguments.number
+    }
 }
 
 struct Entry<C> {
-    /// All names, as in `stop|s`.
-    names: &'static str,
-    help: &'static str,
+    usage: Usage,
     handler: Handler<C>,
 }
 
 impl<C> Entry<C> {
     fn answers_to(&self, name: &str) -> bool {
-        self.names.split('|').any(|own| own == name)
+        self.usage.names.split('|').any(|own| own == name)
     }
 }
 
@@ -52,11 +69,9 @@ enum Found<'a, C> {
 }
 
 /// The built-in commands, as the help shows them.
-const HELP: (&str, &str) = ("help|? [cmd]", "show the help");
-const INFO: (&str, &str) = (
-    "info [subcommand]",
-    "show various information about the system state",
-);
+const HELP: Usage = Usage::new("help|?", "show the help").taking("[cmd]", &[]);
+const INFO: Usage = Usage::new("info", "show various information about the system state")
+    .taking("[subcommand]", &[]);
 
 /// The commands of the human monitor. `help`, `?` and `info` are built in.
 ///
@@ -97,7 +112,7 @@ impl<C> Console<C> {
     where
         F: Fn(&mut C, &Call) -> Result<String, CommandError> + Send + Sync + 'static,
     {
-        add(&mut self.commands, names, help, Box::new(handler));
+        add(&mut self.commands, Usage::new(names, help), handler);
         self
     }
 
@@ -106,7 +121,15 @@ impl<C> Console<C> {
     where
         F: Fn(&mut C, &Call) -> Result<String, CommandError> + Send + Sync + 'static,
     {
-        add(&mut self.infos, name, help, Box::new(handler));
+        self.info_taking(Usage::new(name, help), handler)
+    }
+
+    /// Adds a command that follows the word `info` and takes something after its name.
+    pub fn info_taking<F>(&mut self, usage: Usage, handler: F) -> &mut Self
+    where
+        F: Fn(&mut C, &Call) -> Result<String, CommandError> + Send + Sync + 'static,
+    {
+        add(&mut self.infos, usage, handler);
         self
     }
 
@@ -114,14 +137,14 @@ impl<C> Console<C> {
     /// lines ended by carriage return and line feed.
     pub fn run(&self, context: &mut C, line: &str, cpu: u32) -> String {
         let mut text = String::new();
-        for shown in self.answer(context, line, &Call { cpu }).lines() {
+        for shown in self.answer(context, line, cpu).lines() {
             text.push_str(shown);
             text.push_str("\r\n");
         }
         text
     }
 
-    fn answer(&self, context: &mut C, line: &str, call: &Call) -> String {
+    fn answer(&self, context: &mut C, line: &str, cpu: u32) -> String {
         let mut words = Words::new(line);
         let Some(name) = words.command() else {
             return String::new();
@@ -140,14 +163,14 @@ impl<C> Console<C> {
             }
             None => return unknown(words.so_far()),
         };
-        if !words.rest().is_empty() {
-            let (names, called) = (entry.names, words.so_far());
-            return format!(
-                "{names}: extraneous characters at the end of line\n\
-                 Try \"help {called}\" for more information\n"
-            );
-        }
-        match (entry.handler)(context, call) {
+        let Usage {
+            names, parameters, ..
+        } = entry.usage;
+        let arguments = match usage::read(parameters, words.rest()) {
+            Ok(arguments) => arguments,
+            Err(fault) => return fault.text(names, words.so_far()),
+        };
+        match (entry.handler)(context, &Call { cpu, arguments }) {
             Ok(text) => text,
             Err(error) => format!("Error: {error}\n"),
         }
@@ -172,12 +195,12 @@ impl<C> Console<C> {
             return self.list();
         };
         match (self.find(name), names.next()) {
-            (Some(Found::Entry(entry)), _) => described("", entry.names, entry.help),
-            (Some(Found::Help), _) => summary(HELP),
+            (Some(Found::Entry(entry)), _) => entry.usage.line(""),
+            (Some(Found::Help), _) => HELP.line(""),
             (Some(Found::Info), None) => self.list_info(),
             (Some(Found::Info), Some(name)) => {
                 match self.infos.iter().find(|entry| entry.answers_to(name)) {
-                    Some(entry) => described("info ", entry.names, entry.help),
+                    Some(entry) => entry.usage.line("info "),
                     None => unknown(&format!("info {name}")),
                 }
             }
@@ -186,39 +209,28 @@ impl<C> Console<C> {
     }
 
     fn list(&self) -> String {
-        let own = [HELP, INFO].map(summary);
+        let own = [HELP, INFO].map(|usage| usage.line(""));
         let others = self.commands.iter();
-        let others = others.map(|entry| described("", entry.names, entry.help));
+        let others = others.map(|entry| entry.usage.line(""));
         sorted(own.into_iter().chain(others))
     }
 
     fn list_info(&self) -> String {
         let infos = self.infos.iter();
-        sorted(infos.map(|entry| described("info ", entry.names, entry.help)))
+        sorted(infos.map(|entry| entry.usage.line("info ")))
     }
 }
 
-fn add<C>(
-    entries: &mut Vec<Entry<C>>,
-    names: &'static str,
-    help: &'static str,
-    handler: Handler<C>,
-) {
+fn add<C, F>(entries: &mut Vec<Entry<C>>, usage: Usage, handler: F)
+where
+    F: Fn(&mut C, &Call) -> Result<String, CommandError> + Send + Sync + 'static,
+{
     // Of one name, the latest counts, as with QMP's commands.
-    entries.retain(|entry| entry.names != names);
+    entries.retain(|entry| entry.usage.names != usage.names);
     entries.push(Entry {
-        names,
-        help,
-        handler,
+        usage,
+        handler: Box::new(handler),
     });
-}
-
-fn described(before: &str, names: &str, help: &str) -> String {
-    format!("{before}{names}  -- {help}\n")
-}
-
-fn summary((usage, help): (&str, &str)) -> String {
-    format!("{usage} -- {help}\n")
 }
 
 fn sorted(lines: impl Iterator<Item = String>) -> String {
@@ -274,7 +286,8 @@ impl<C> Default for Console<C> {
 
 impl<C> fmt::Debug for Console<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = |entries: &[Entry<C>]| -> Vec<_> { entries.iter().map(|e| e.names).collect() };
+        let names =
+            |entries: &[Entry<C>]| -> Vec<_> { entries.iter().map(|e| e.usage.names).collect() };
         f.debug_struct("Console")
             .field("commands", &names(&self.commands))
             .field("infos", &names(&self.infos))

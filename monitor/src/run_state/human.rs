@@ -4,7 +4,7 @@ use super::RunStateContext;
 use super::commands::{
     cont, inject_nmi, quit, stop, system_powerdown, system_reset, system_wakeup,
 };
-use crate::human::{Call, Console};
+use crate::human::{Call, Console, Parameter, Usage};
 use crate::registry::{CommandError, NoArguments, Version};
 use runstate::RunState;
 use std::fmt::Write as _;
@@ -49,9 +49,17 @@ pub fn console<C: RunStateContext + 'static>(version: &Version) -> Console<C> {
         })
         .info("name", "show the current VM name", info_name)
         .info("uuid", "show the current VM UUID", info_uuid)
-        .info("cpus", "show infos for each CPU", info_cpus);
+        .info("cpus", "show infos for each CPU", info_cpus)
+        .info_taking(REGISTERS, info_registers);
     console
 }
+
+const REGISTERS: Usage = Usage::new(
+    "registers",
+    "show the cpu registers (-a: show register info for all cpus; vcpu: specific vCPU to query; \
+     show the current CPU's registers if no argument is specified)",
+)
+.taking("[-a|vcpu]", &[Parameter::Flag('a'), Parameter::Number]);
 
 type Text = Result<String, CommandError>;
 
@@ -91,6 +99,28 @@ fn info_cpus<C: RunStateContext>(context: &mut C, call: &Call) -> Text {
             cpu.index, cpu.thread_id
         )
         .ok();
+    }
+    Ok(text)
+}
+
+fn info_registers<C: RunStateContext>(context: &mut C, call: &Call) -> Text {
+    let mut cpus: Vec<_> = context.cpus().iter().map(|cpu| cpu.index).collect();
+    if !call.has_flag('a') {
+        let wanted = call.number().unwrap_or(call.cpu);
+        if !cpus.contains(&wanted) {
+            return Ok(match call.number() {
+                Some(number) => format!("CPU#{number} not available\n"),
+                None => "No CPU available\n".to_owned(),
+            });
+        }
+        cpus = vec![wanted];
+    }
+    let mut text = String::new();
+    for cpu in cpus {
+        let registers = context.registers(cpu)?;
+        let line_end = if registers.ends_with('\n') { "" } else { "\n" };
+        // Writing to a string does not fail.
+        write!(text, "\nCPU#{cpu}\n{registers}{line_end}").ok();
     }
     Ok(text)
 }

@@ -17,7 +17,7 @@
 //! | `system_reset`, `system_powerdown`, `system_wakeup`, `quit` | latched for the VMM's turn |
 //! | `set-action`, `watchdog-set-action` | changes the policy |
 //! | `inject-nmi` | at once, through the machine |
-//! | `human-monitor-command` | these and `info status`, `version`, `name`, `uuid`, `cpus`, as text |
+//! | `human-monitor-command` | these and `info status`, `version`, `name`, `uuid`, `cpus`, `registers`, as text |
 //!
 //! Source: QEMU, `qapi/run-state.json`, `qapi/misc.json`, `qapi/machine.json`.
 
@@ -57,6 +57,20 @@ pub trait RunStateContext {
     /// Whether the guest's memory is being dumped. `stop` and `cont` are refused then.
     fn dump_in_progress(&self) -> bool {
         false
+    }
+
+    /// What a CPU's registers hold, as lines of text: `info registers`. `cpu` is the index of one of
+    /// [`RunStateContext::cpus`]. QEMU's form is that of its `cpu_dump_state` for the architecture.
+    ///
+    /// # Errors
+    ///
+    /// The command is refused with this error. Without an implementation it is the text that QEMU has
+    /// for what is not there.
+    fn registers(&mut self, cpu: u32) -> Result<String, CommandError> {
+        let _ = cpu;
+        Err(CommandError::generic(
+            "this feature or command is not currently supported",
+        ))
     }
 
     /// Gets storage ready before `cont`: errors that made it stop are forgotten, images become
