@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::names::UnknownName;
 use runstate::{QEMU_7_2, QEMU_10_2, RunState, TransitionTable};
 
 /// Which behaviour is wanted. The README's table lists every difference.
@@ -41,5 +42,18 @@ impl Compat {
 impl fmt::Display for Compat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+impl core::str::FromStr for Compat {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        let all = [Self::Qemu7_2, Self::Current];
+        let found = all.into_iter().find(|compat| compat.as_str() == name);
+        found.ok_or(UnknownName {
+            what: "behaviour",
+            names: &["qemu-7.2", "current"],
+        })
     }
 }

@@ -10,9 +10,10 @@ use crate::latch::Signal;
 use crate::panic::{GuestPanicAction, PanicInfo};
 use crate::policy::WatchdogAction;
 use crate::step::Phase;
+use crate::trace::TraceRecord;
 
 /// An event of QAPI's run-state module, with its data.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
     /// The machine was stopped: its vCPUs are parked.
@@ -139,5 +140,11 @@ pub trait EventSink {
     /// The run state has changed.
     fn state_changed(&self, from: RunState, to: RunState) {
         let _ = (from, to);
+    }
+
+    /// Something was added to the trace. For a trace that is written as it grows: a
+    /// [`TraceLine`](crate::TraceLine) is the form for a file.
+    fn traced(&self, record: &TraceRecord) {
+        let _ = record;
     }
 }

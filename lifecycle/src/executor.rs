@@ -16,7 +16,7 @@ use runstate::{Change, InvalidTransition, RunState, TransitionTable};
 use crate::cause::ShutdownCause;
 use crate::compat::Compat;
 use crate::decide::{admit_set, plan_reset, plan_start, plan_stop, start_takes_vmstop};
-use crate::error::Error;
+use crate::error::{Error, MachineError};
 use crate::event::{Event, EventSink, Report};
 use crate::handlers::StateNotice;
 use crate::lifecycle::{Lifecycle, Outcome};
@@ -217,7 +217,7 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
                 Step::SetState(to) => {
                     self.change_state(to).map_err(Cut::Abort)?;
                 }
-                Step::PauseVcpus => match self.machine.pause_vcpus() {
+                Step::PauseVcpus => match self.pause_vcpus() {
                     Ok(()) => {}
                     Err(error) if insist => self.sink.report(&Report::Failed(Error::Pause(error))),
                     Err(error) => {
@@ -262,8 +262,20 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
         flushed.map_err(|error| Cut::Failed(Error::Flush(error)))
     }
 
+    fn pause_vcpus(&self) -> Result<(), MachineError> {
+        self.note(Happening::Pausing);
+        let paused = self.machine.pause_vcpus();
+        self.note(if paused.is_ok() {
+            Happening::Paused
+        } else {
+            Happening::PauseFailed
+        });
+        paused
+    }
+
     fn resume_vcpus(&self) {
         if self.state().is_running() {
+            self.note(Happening::Resumed);
             self.machine.resume_vcpus();
         } else {
             self.machine.keep_paused();
@@ -286,6 +298,7 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
             self.machine.start_clock();
         }
         if self.state().is_running() {
+            self.note(Happening::Resumed);
             self.machine.resume_vcpus();
         }
     }
@@ -352,6 +365,12 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
         }
     }
 
+    /// Tells of an event.
+    pub(crate) fn announce(&self, event: Event) {
+        self.note(Happening::Event(event));
+        self.sink.event(&event);
+    }
+
     fn emit(&self, notice: Notice, told: Told) {
         let event = match notice {
             Notice::Stop => Event::Stop,
@@ -377,7 +396,7 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
                 info: told.crashloaded,
             },
         };
-        self.sink.event(&event);
+        self.announce(event);
         if let Event::GuestPanicked {
             info: Some(info), ..
         }

@@ -60,7 +60,7 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
     /// Those of [`stop`](Self::stop).
     pub fn guest_panicked(&self, info: Option<PanicInfo>) -> Result<Outcome, Error> {
         let action = panic_action(self.policy().actions());
-        self.sink.event(&Event::GuestPanicked { action, info });
+        self.announce(Event::GuestPanicked { action, info });
         let outcome = match action {
             GuestPanicAction::Run => Ok(Outcome::Done),
             GuestPanicAction::Pause => self.stop(RunState::GuestPanicked),
@@ -81,7 +81,7 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
 
     /// The guest has loaded its crash kernel, reported on the main loop's thread.
     pub fn guest_crashloaded(&self, info: Option<PanicInfo>) {
-        self.sink.event(&Event::GuestCrashloaded {
+        self.announce(Event::GuestCrashloaded {
             action: GuestPanicAction::Run,
             info,
         });
@@ -92,7 +92,7 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
 
     /// The guest saved itself to disk (ACPI S4): an event, and a shutdown.
     pub fn suspend_to_disk(&self) {
-        self.sink.event(&Event::SuspendDisk);
+        self.announce(Event::SuspendDisk);
         self.requests.shutdown(ShutdownCause::GuestShutdown);
     }
 
@@ -105,7 +105,7 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
         let action = self.policy().actions().watchdog;
         // A pause is prepared first and latched last: the event comes before the stop.
         let stop = (action == WatchdogAction::Pause).then(|| self.requests.vmstop_prepare());
-        self.sink.event(&Event::Watchdog { action });
+        self.announce(Event::Watchdog { action });
         if let Some(stop) = stop {
             stop.request(RunState::Watchdog);
         }

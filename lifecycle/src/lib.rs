@@ -55,4 +55,4 @@ pub use step::{End, Latched, Listeners, Notice, Phase, Situation, Step, Steps};
 pub use teardown::{
     Deadline, Escalation, Ladder, Rung, StillRunning, Teardown, TeardownFailure, TeardownPhase,
 };
-pub use trace::{Divergence, Happening, Trace, TraceRecord, replay};
+pub use trace::{Divergence, Happening, Trace, TraceLine, TraceLineError, TraceRecord, replay};

@@ -363,7 +363,8 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
     }
 
     pub(crate) fn note(&self, happening: Happening) {
-        self.trace.borrow_mut().push(happening);
+        let record = self.trace.borrow_mut().push(happening);
+        self.sink.traced(&record);
     }
 }
 

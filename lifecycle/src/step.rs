@@ -15,6 +15,7 @@ use runstate::{InvalidTransition, RunState};
 use crate::cause::{ShutdownCause, WakeupReason};
 use crate::compat::Compat;
 use crate::latch::{ShutdownRequest, Signal};
+use crate::names::UnknownName;
 use crate::panic::GuestPanicAction;
 
 /// A phase of a main-loop turn. Latches are looked at afresh in each, so that what one phase
@@ -80,6 +81,30 @@ impl Phase {
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+impl core::str::FromStr for Phase {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        const NAMES: &[&str] = &[
+            "reports",
+            "debug",
+            "suspend",
+            "shutdown",
+            "shutdown-outcome",
+            "reset",
+            "reset-outcome",
+            "wakeup",
+            "powerdown",
+            "vmstop",
+        ];
+        let found = Self::ALL.iter().find(|phase| phase.as_str() == name);
+        found.copied().ok_or(UnknownName {
+            what: "phase",
+            names: NAMES,
+        })
     }
 }
 

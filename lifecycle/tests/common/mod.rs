@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use lifecycle::{
     Compat, Event, EventSink, Lifecycle, Machine, MachineError, NoReplay, ReplayGate, Report,
-    Requests, ShutdownCause, Wake,
+    Requests, ShutdownCause, TraceRecord, Wake,
 };
 use runstate::RunState;
 
@@ -30,6 +30,8 @@ pub(crate) struct Notes {
     pub(crate) pause_fails: Cell<bool>,
     pub(crate) reset_fails: Cell<bool>,
     pub(crate) flush_fails: Cell<bool>,
+    /// Every record of the trace.
+    pub(crate) traced: RefCell<Vec<TraceRecord>>,
     /// Run once, while the vCPUs are being paused.
     pub(crate) while_pausing: Cell<Option<Box<dyn Fn()>>>,
 }
@@ -112,6 +114,10 @@ impl EventSink for Noting {
 
     fn state_changed(&self, from: RunState, to: RunState) {
         self.0.add(format!("{from} -> {to}"));
+    }
+
+    fn traced(&self, record: &TraceRecord) {
+        self.0.traced.borrow_mut().push(*record);
     }
 }
 

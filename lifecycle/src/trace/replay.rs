@@ -1,140 +1,13 @@
-//! What happened, in order: a bounded record of every decision and every state, which can be
-//! played back through the decisions.
+//! Plays a trace through the decisions: what was recorded must be what they say.
 //!
-//! The rule that must never be broken: the trace never grows beyond its capacity, and the numbers
-//! of its records have no gap but at the front.
+//! The rule that must never be broken: a state that no decision leads to is found.
 
-use std::collections::VecDeque;
+use runstate::RunState;
 
-use runstate::{InvalidTransition, RunState};
-
+use super::{Happening, TraceRecord};
 use crate::compat::Compat;
 use crate::decide::{decide, plan_start, plan_stop};
-use crate::policy::Actions;
-use crate::step::{Latched, Phase, Situation, Step, Steps};
-
-/// One thing that happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Happening {
-    /// A phase of a turn found something, and decided.
-    Turn {
-        /// The phase.
-        phase: Phase,
-        /// The machine.
-        now: Situation,
-        /// What was found.
-        latched: Latched,
-        /// The policy.
-        actions: Actions,
-    },
-    /// A start was asked for, and admitted.
-    Start {
-        /// The machine.
-        now: Situation,
-        /// A stop was latched.
-        vmstop: bool,
-    },
-    /// A stop was asked for, and admitted.
-    Stop {
-        /// The machine.
-        now: Situation,
-        /// The state asked for.
-        target: RunState,
-        /// With a STOP event.
-        announced: bool,
-    },
-    /// A bare change of the state was asked for, and admitted.
-    Set {
-        /// The state asked for.
-        to: RunState,
-    },
-    /// The state changed.
-    State {
-        /// It was this.
-        from: RunState,
-        /// It is this.
-        to: RunState,
-    },
-    /// A stop was taken back: the vCPUs could not be paused.
-    RolledBack {
-        /// The state that was entered.
-        from: RunState,
-        /// The state that it is again.
-        to: RunState,
-    },
-    /// A request did not apply, and was dropped.
-    Dropped {
-        /// The phase that found it.
-        phase: Phase,
-        /// The state that it did not apply to.
-        state: RunState,
-    },
-    /// A callback asked for a change of the state; it waits until the present one is complete.
-    Deferred,
-    /// A transition was refused.
-    Refused(InvalidTransition<RunState>),
-    /// The process ends.
-    Exit,
-}
-
-/// A numbered [`Happening`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TraceRecord {
-    /// Its number, from 0, without gaps.
-    pub sequence: u64,
-    /// What happened.
-    pub happening: Happening,
-}
-
-/// The last things that happened.
-#[derive(Debug, Clone)]
-pub struct Trace {
-    records: VecDeque<TraceRecord>,
-    capacity: usize,
-    next: u64,
-}
-
-impl Trace {
-    /// How many records are kept unless said otherwise.
-    pub const DEFAULT_CAPACITY: usize = 256;
-
-    /// A trace that keeps this many records.
-    #[must_use]
-    pub fn new(capacity: usize) -> Self {
-        Self {
-            records: VecDeque::new(),
-            capacity,
-            next: 0,
-        }
-    }
-
-    pub(crate) fn push(&mut self, happening: Happening) {
-        let sequence = self.next;
-        self.next = sequence.wrapping_add(1);
-        if self.capacity == 0 {
-            return;
-        }
-        if self.records.len() >= self.capacity {
-            self.records.pop_front();
-        }
-        self.records.push_back(TraceRecord {
-            sequence,
-            happening,
-        });
-    }
-
-    /// What is kept, the oldest first.
-    pub fn records(&self) -> impl Iterator<Item = &TraceRecord> {
-        self.records.iter()
-    }
-
-    /// How many records there have been, kept or not.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.next
-    }
-}
+use crate::step::{Step, Steps};
 
 /// A trace that the decisions do not reproduce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,7 +35,7 @@ impl core::error::Error for Divergence {}
 /// the state at the end, if the trace tells.
 ///
 /// A trace that has lost its front may begin in the middle of a plan: what it tells before the
-/// first decision is believed.
+/// first decision is believed. So is what comes behind a gap in the numbers.
 ///
 /// # Errors
 ///
@@ -176,7 +49,15 @@ pub fn replay<'a>(
     let mut owed: Vec<RunState> = Vec::new();
     // The plan that a trace without its front begins in is not known.
     let mut plan_known = None;
+    let mut next = None;
     for record in records {
+        if next.is_some_and(|next| next != record.sequence) {
+            // Records are missing: nothing is known of what they did.
+            state = None;
+            owed.clear();
+            plan_known = Some(false);
+        }
+        next = Some(record.sequence.wrapping_add(1));
         plan_known.get_or_insert(record.sequence == 0);
         let diverged = Divergence {
             record: *record,
@@ -223,6 +104,11 @@ pub fn replay<'a>(
             Happening::Dropped { .. }
             | Happening::Deferred
             | Happening::Refused(_)
+            | Happening::Event(_)
+            | Happening::Pausing
+            | Happening::Paused
+            | Happening::PauseFailed
+            | Happening::Resumed
             | Happening::Exit => continue,
         };
         plan_known = Some(true);
