@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::{main_loop, pidfile, platform, sandbox};
+use crate::{endpoint, main_loop, pidfile, platform, sandbox};
 
 /// Why a VM could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +25,14 @@ pub(crate) enum Error {
         option: &'static str,
         /// Why not.
         source: monitor::Error,
+    },
+    /// A stream cannot be had.
+    #[error("{option}: {source}")]
+    Endpoint {
+        /// The option that names it.
+        option: &'static str,
+        /// Why not.
+        source: endpoint::Error,
     },
     /// A socket cannot be served.
     #[error("{option}: cannot serve the socket: {source}")]

@@ -8,6 +8,7 @@
 //!             ├─ power     what the guest asks for     ──▶ lifecycle's latches
 //!             ├─ signals   what the host asks for      ──▶ lifecycle's latches
 //!             ├─ qmp       what the monitor asks for   ──▶ lifecycle
+//!             ├─ endpoint  the streams that clients come through
 //!             ├─ events    what happens ──▶ monitor's clients and log
 //!             ├─ lines     serial, terminal; pidfile
 //!             ├─ sandbox   what each thread may ask of the kernel
@@ -19,6 +20,7 @@
 
 mod cli;
 mod doorbell;
+mod endpoint;
 mod error;
 mod events;
 mod guest;
@@ -43,6 +45,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use cli::{ExitCodes, Invocation};
+use endpoint::Inherited;
 
 /// A command line that cannot be understood.
 const USAGE: u8 = 2;
@@ -53,9 +56,11 @@ fn main() -> ExitCode {
         Ok(Invocation::Show(text)) => return show(&text),
         Err(error) => return fail(&error, USAGE),
     };
+    // First of all: what is opened from here on could get these numbers.
+    let inherited = Inherited::take_over(config.descriptors());
     logging::start();
     let exit_codes = config.exit_codes;
-    match vmm::run(*config) {
+    match vmm::run(*config, inherited) {
         Ok(status) => {
             let code = match exit_codes {
                 ExitCodes::Qemu => status.code(),

@@ -1,4 +1,4 @@
-//! The monitor: QMP on a socket, with the run-state commands bound to this VM's lifecycle.
+//! The monitor: QMP on any streams, with the run-state commands bound to this VM's lifecycle.
 //!
 //! The rule that must never be broken: no command decides anything; the lifecycle does.
 
@@ -8,8 +8,9 @@ use std::rc::Rc;
 use lifecycle::{EventSink, Lifecycle};
 use log::warn;
 use monitor::run_state::{CpuInfo, Identity, RunStateContext, register};
-use monitor::{EventSender, MonitorSocket, Registry, Server, Version};
+use monitor::{EventSender, Registry, Server, Version};
 
+use crate::endpoint::Endpoint;
 use crate::events::{Announcer, Emit};
 use crate::machine::{Vm, threads};
 use crate::main_loop::Subscriber;
@@ -52,15 +53,22 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    /// Serves clients of `socket`.
+    /// Serves the clients of `endpoints`.
     ///
     /// # Errors
     /// When the process has no file descriptor left.
-    pub(crate) fn on(socket: MonitorSocket) -> Result<Self, monitor::Error> {
+    pub(crate) fn on(endpoints: Vec<Endpoint>) -> Result<Self, monitor::Error> {
         let mut registry = Registry::new(version());
         register(&mut registry);
         let mut server = Server::new(registry)?;
-        server.listen(socket);
+        for endpoint in endpoints {
+            match endpoint {
+                Endpoint::Unix(socket) => server.listen(socket),
+                Endpoint::Tcp(listener) => server.listen_tcp(listener)?,
+                Endpoint::Connected(stream) => server.add_client(stream)?,
+                Endpoint::Stdio { input, output } => server.add_pair(input, output)?,
+            }
+        }
         let events = server.emitter();
         Ok(Self {
             server: Rc::new(RefCell::new(server)),

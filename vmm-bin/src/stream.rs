@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -71,6 +71,13 @@ impl Stream {
             0 => Err(ErrorKind::WouldBlock.into()),
             _ => Ok(()),
         }
+    }
+}
+
+impl From<Stream> for OwnedFd {
+    /// The descriptor. It may be one that blocks, if others share it.
+    fn from(stream: Stream) -> Self {
+        stream.file.into()
     }
 }
 

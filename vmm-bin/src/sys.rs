@@ -1,18 +1,21 @@
 //! What the front of the program needs and the safe crates do not offer: the bytes that the
-//! assembler left for the embedded guest, signal handlers that learn who sent the signal, and the
-//! immediate end of the process.
+//! assembler left for the embedded guest, signal handlers that learn who sent the signal,
+//! descriptors that the program was started with, and the immediate end of the process.
 //!
 //! The rule that must never be broken: nothing here decides anything.
 
 #![expect(
     unsafe_code,
-    reason = "symbols of the assembler and signal handlers have no safe form"
+    reason = "symbols of the assembler, signal handlers and inherited descriptors have no safe form"
 )]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
 use std::slice;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::{c_int, c_void, siginfo_t};
 
@@ -95,6 +98,30 @@ extern "C" fn on_signal(signal: c_int, info: *mut siginfo_t, _context: *mut c_vo
     }
     // SAFETY: as above.
     unsafe { errno.write(saved) };
+}
+
+/// Takes over the descriptors with these numbers, which the program was started with. Only the first
+/// call gets any, and `main` makes it before anything else is opened.
+pub(crate) fn take_over_descriptors(
+    numbers: BTreeSet<c_int>,
+) -> BTreeMap<c_int, io::Result<OwnedFd>> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::AcqRel) {
+        return BTreeMap::new();
+    }
+    let own = |number| (number, take_over(number));
+    numbers.into_iter().map(own).collect()
+}
+
+fn take_over(number: c_int) -> io::Result<OwnedFd> {
+    // It is not for programs that are started from here, if there ever are any.
+    // SAFETY: F_SETFD takes any number, and no pointer.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, or F_SETFD would have failed. Nobody in this process owns it: each number
+    // comes here at most once, the standard streams never do, and nothing was opened before.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Ends the process at once: no destructor runs. Async-signal-safe.

@@ -21,16 +21,17 @@ use std::time::{Duration, Instant};
 
 use devices::Output;
 use lifecycle::{
-    ExitStatus, Lifecycle, Requests, Started, Startup, StartupPhase, Teardown, TeardownFailure,
-    TeardownPhase,
+    ExitStatus, Lifecycle, Requests, ShutdownCause, Started, Startup, StartupPhase, Teardown,
+    TeardownFailure, TeardownPhase,
 };
 use log::{info, trace, warn};
 use monitor::MonitorSocket;
 use monitor::run_state::Identity;
 use vcpu::{VcpuEvent, VcpuId};
 
-use crate::cli::{Config, Guest, SerialTarget};
+use crate::cli::{Address, Config, Guest, SerialTarget};
 use crate::doorbell::Doorbell;
+use crate::endpoint::{Endpoint, Inherited};
 use crate::error::Error;
 use crate::events::Announcer;
 use crate::lines::{Lines, raw_mode};
@@ -56,18 +57,38 @@ impl lifecycle::Wake for Waker {
 }
 
 /// What others can see of this VM, made before the VM itself.
-#[derive(Default)]
 struct Visible {
+    requests: Arc<Requests>,
     pidfile: Option<PidFile>,
-    qmp: Option<MonitorSocket>,
+    inherited: Inherited,
+    qmp: Vec<Endpoint>,
     serial: Option<MonitorSocket>,
+}
+
+impl Visible {
+    fn new(inherited: Inherited, requests: &Arc<Requests>) -> Self {
+        Self {
+            requests: Arc::clone(requests),
+            pidfile: None,
+            inherited,
+            qmp: Vec::new(),
+            serial: None,
+        }
+    }
+
+    /// Opens the stream that `option` names; a signal ends the waiting for it.
+    fn open(&mut self, option: &'static str, address: &Address) -> Result<Endpoint, Error> {
+        let given_up = || self.requests.shutdown_pending() != ShutdownCause::None;
+        Endpoint::open(address, &mut self.inherited, &given_up)
+            .map_err(|source| Error::Endpoint { option, source })
+    }
 }
 
 /// Runs a VM until its end.
 ///
 /// # Errors
 /// When it cannot be started, or the main loop breaks; nothing is left behind.
-pub(crate) fn run(config: Config) -> Result<ExitStatus, Error> {
+pub(crate) fn run(config: Config, inherited: Inherited) -> Result<ExitStatus, Error> {
     // Nothing is ever executed from here, so nothing is lost with it.
     if let Err(error) = rustix::thread::set_no_new_privs(true) {
         warn!("cannot give up new privileges: {error}");
@@ -76,7 +97,7 @@ pub(crate) fn run(config: Config) -> Result<ExitStatus, Error> {
     let requests = Arc::new(Requests::new(Arc::new(Waker(Arc::clone(&bell)))));
     set_actions(&requests, &config);
     let config = Rc::new(config);
-    let visible = Rc::new(RefCell::new(Visible::default()));
+    let visible = Rc::new(RefCell::new(Visible::new(inherited, &requests)));
     let started = start_up(&config, &visible, &requests)?;
     let ended = run_visible(&config, &visible, &bell, &requests);
     started.undo();
@@ -125,15 +146,13 @@ fn start_up(
         .with(
             StartupPhase::Sockets,
             task(|config, visible| {
-                let path = config.qmp.as_deref();
-                let bound = path.map(MonitorSocket::bind).transpose();
-                visible.qmp = bound.map_err(|source| Error::Socket {
-                    option: "--qmp",
-                    source,
-                })?;
+                for address in &config.qmp {
+                    let endpoint = visible.open("--qmp", address)?;
+                    visible.qmp.push(endpoint);
+                }
                 Ok(())
             }),
-            undo(|visible| visible.qmp = None),
+            undo(|visible| visible.qmp.clear()),
         )
         .with(
             StartupPhase::Sockets,
@@ -166,12 +185,8 @@ fn run_visible(
     let debug_line = debug_line.map_err(Error::Descriptors)?;
     let (machine, pause) = build(config, &line, debug_line.as_ref(), bell, requests)?;
     let machine = Rc::new(machine);
-    let qmp = visible
-        .borrow_mut()
-        .qmp
-        .take()
-        .map(Listening::on)
-        .transpose();
+    let qmp = std::mem::take(&mut visible.borrow_mut().qmp);
+    let qmp = (!qmp.is_empty()).then(|| Listening::on(qmp)).transpose();
     let qmp = qmp.map_err(|source| Error::Socket {
         option: "--qmp",
         source,

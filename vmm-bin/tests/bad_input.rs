@@ -32,7 +32,7 @@ fn a_command_line_that_cannot_be_understood() {
             &["--serial", "tty"],
             &["--serial tty", "stdio, unix:PATH, file:PATH or none"],
         ),
-        (&["--qmp", "stdio"], &["--qmp stdio", "unix:PATH"]),
+        (&["--qmp", "null"], &["--qmp null", "unix:PATH"]),
         (&["--debugcon", "x"], &["--debugcon x", "file:PATH"]),
         (&["--uuid", "x"], &["--uuid x", "xxxxxxxx-"]),
         (

@@ -6,6 +6,8 @@
 //! The rule that must never be broken: nothing is opened, made or changed here.
 
 mod actions;
+mod address;
+mod claims;
 mod error;
 mod help;
 mod options;
@@ -18,6 +20,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 use lifecycle::Actions;
 
+pub(crate) use address::{Address, Side};
+use claims::Claims;
 pub(crate) use error::UsageError;
 use options::Options;
 
@@ -61,6 +65,30 @@ pub(crate) enum SerialTarget {
     Null,
 }
 
+impl SerialTarget {
+    /// What it uses, if others could want it too.
+    fn address(&self) -> Option<Address> {
+        match self {
+            Self::Stdio => Some(Address::Stdio),
+            Self::Unix(path) => Some(Address::Unix {
+                path: path.clone(),
+                side: Side::Server,
+            }),
+            Self::File(_) | Self::Null => None,
+        }
+    }
+}
+
+impl Config {
+    /// The descriptors that the program was started with and uses.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = i32> {
+        self.qmp.iter().filter_map(|address| match address {
+            Address::Descriptor(number) => Some(*number),
+            _ => None,
+        })
+    }
+}
+
 /// What the program's exit code tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExitCodes {
@@ -100,8 +128,8 @@ pub(crate) struct Config {
     pub(crate) serial_wakes: bool,
     /// The file behind the firmware's debug console.
     pub(crate) debugcon: Option<PathBuf>,
-    /// The monitor's socket.
-    pub(crate) qmp: Option<PathBuf>,
+    /// Where the monitor's clients come from.
+    pub(crate) qmp: Vec<Address>,
     /// What to do when the guest reboots, powers off, panics.
     pub(crate) actions: Actions,
     /// Start at once; otherwise wait for the monitor's `cont`.
@@ -138,8 +166,26 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocati
 }
 
 fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
-    let (serial, serial_wakes) = values::serial_line(&options.serial)?;
-    let config = Config {
+    let mut claims = Claims::default();
+    let mut addresses = |option: &'static str, values: &[String]| {
+        let address = |value: &String| {
+            let address = Address::parse(option, value, Side::Server)?;
+            claims.note(option, &address)?;
+            Ok(address)
+        };
+        values.iter().map(address).collect::<Result<Vec<_>, _>>()
+    };
+    let qmp = addresses("--qmp", &options.qmp)?;
+    let (serial, serial_wakes) = match &options.serial {
+        Some(text) => values::serial_line(text)?,
+        // The standard streams are somebody else's.
+        None if claims.stdio() => (SerialTarget::Null, false),
+        None => (SerialTarget::Stdio, false),
+    };
+    if let Some(address) = serial.address() {
+        claims.note("--serial", &address)?;
+    }
+    Ok(Config {
         name: options.name.clone(),
         uuid: options.uuid.as_deref().map(values::uuid).transpose()?,
         memory: values::memory(&options.memory)?,
@@ -151,23 +197,14 @@ fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
             .as_deref()
             .map(values::debugcon)
             .transpose()?,
-        qmp: options.qmp.as_deref().map(values::qmp).transpose()?,
+        qmp,
         actions,
         autostart: !options.stopped,
         exit_codes: values::exit_codes(&options.exit_codes)?,
         pidfile: options.pidfile.clone(),
         seccomp: values::seccomp(&options.seccomp)?,
         guest: guest(options)?,
-    };
-    if let (SerialTarget::Unix(serial), Some(qmp)) = (&config.serial, &config.qmp)
-        && serial == qmp
-    {
-        return Err(UsageError::contradiction(
-            "--serial and --qmp name the same socket",
-            "give each its own path",
-        ));
-    }
-    Ok(config)
+    })
 }
 
 fn guest(options: Options) -> Result<Guest, UsageError> {

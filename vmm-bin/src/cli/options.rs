@@ -55,14 +55,15 @@ pub(super) struct Options {
         help_heading = "Machine"
     )]
     pub(super) cpus: String,
-    /// Serial console: stdio, unix:PATH, file:PATH or none; with ,wakeup=on a key wakes the guest
+    /// Serial console: stdio (the default, unless the monitor has it),
+    /// unix:PATH, file:PATH or none; with ,wakeup=on a key wakes the guest
     #[arg(
         long,
         value_name = "WHERE",
-        default_value = "stdio",
+        verbatim_doc_comment,
         help_heading = "Machine"
     )]
-    pub(super) serial: String,
+    pub(super) serial: Option<String>,
     /// Firmware debug console (port 0x402): file:PATH
     #[arg(long, value_name = "WHERE", help_heading = "Machine")]
     pub(super) debugcon: Option<String>,
@@ -73,9 +74,16 @@ pub(super) struct Options {
     #[arg(long, value_name = "UUID", help_heading = "Machine")]
     pub(super) uuid: Option<String>,
 
-    /// Serve the monitor protocol (QMP) on a socket: unix:PATH
-    #[arg(long, value_name = "WHERE", help_heading = "Lifecycle")]
-    pub(super) qmp: Option<String>,
+    /// Serve the monitor protocol (QMP), repeatable: unix:PATH, tcp:HOST:PORT,
+    /// fd:N (a connected socket) or stdio; with ,server=off it connects
+    #[arg(
+        long,
+        value_name = "WHERE",
+        action = clap::ArgAction::Append,
+        verbatim_doc_comment,
+        help_heading = "Lifecycle"
+    )]
+    pub(super) qmp: Vec<String>,
     /// Do not start the guest; the monitor's `cont` does
     #[arg(short = 'S', help_heading = "Lifecycle")]
     pub(super) stopped: bool,

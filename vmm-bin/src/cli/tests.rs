@@ -76,7 +76,11 @@ fn every_option_has_its_effect() {
     );
     assert_eq!((config.memory, config.cpus), (1 << 30, 2));
     assert_eq!(config.serial, SerialTarget::Unix("/tmp/s".into()));
-    assert_eq!(config.qmp, Some("/tmp/q".into()));
+    let qmp = Address::Unix {
+        path: "/tmp/q".into(),
+        side: Side::Server,
+    };
+    assert_eq!(config.qmp, [qmp]);
     assert_eq!(config.name.as_deref(), Some("n"));
     assert_eq!(
         config.uuid.as_deref(),
@@ -161,10 +165,14 @@ fn bad_values_are_named_with_what_would_do() {
             &["--serial", "none,wakeup=on"],
             &["no input", "stdio or unix:PATH"],
         ),
-        (&["--qmp", "tcp:1:2"], &["--qmp tcp:1:2", "unix:PATH"]),
+        (&["--qmp", "udp:1:2"], &["--qmp udp:1:2", "unix:PATH"]),
         (
-            &["--qmp", "unix:/tmp/q,server=on,wait=off"],
-            &["--qmp", "path alone"],
+            &["--qmp", "unix:/tmp/q,serve=on"],
+            &["--qmp", "'serve=on'", "server=on or server=off"],
+        ),
+        (
+            &["--serial", "unix:/tmp/q,server=off"],
+            &["--serial", "only listens", "server=on"],
         ),
         (&["--debugcon", "stdio"], &["--debugcon stdio", "file:PATH"]),
         (&["--exit-codes", "9"], &["--exit-codes 9", "qemu or cause"]),
@@ -205,7 +213,19 @@ fn bad_values_are_named_with_what_would_do() {
         ),
         (
             &["--serial", "unix:/a", "--qmp", "unix:/a"],
-            &["--serial and --qmp"],
+            &["--serial unix:/a: --qmp has it already"],
+        ),
+        (
+            &["--qmp", "tcp::1234", "--qmp", "tcp:127.0.0.1:1234,server"],
+            &["--qmp tcp:127.0.0.1:1234: --qmp has it already"],
+        ),
+        (
+            &["--qmp", "fd:3", "--qmp", "fd:3"],
+            &["--qmp fd:3: --qmp has it already"],
+        ),
+        (
+            &["--qmp", "stdio", "--serial", "stdio"],
+            &["--serial stdio: --qmp has it already"],
         ),
     ] {
         let text = refused(args);
@@ -217,6 +237,19 @@ fn bad_values_are_named_with_what_would_do() {
             "{args:?}: more than one line: {text:?}"
         );
     }
+}
+
+#[test]
+fn several_monitors_and_the_standard_streams_have_one_user() {
+    let config = run(&["--qmp", "stdio", "--qmp", "unix:/a", "--qmp", "fd:7"]);
+    assert_eq!(config.qmp.len(), 3);
+    assert_eq!(config.serial, SerialTarget::Null);
+    assert_eq!(config.descriptors().collect::<Vec<_>>(), [7]);
+    // Two may connect to one place.
+    let twice = ["--qmp", "unix:/a,server=off", "--qmp", "unix:/a,server=off"];
+    let config = run(&twice);
+    assert_eq!(config.qmp.len(), 2);
+    assert_eq!(config.serial, SerialTarget::Stdio);
 }
 
 #[test]
@@ -271,6 +304,9 @@ fn word() -> impl proptest::strategy::Strategy<Value = String> {
     let longs: Vec<_> = longs.map(|name| format!("--{name}")).collect();
     let values = [
         "unix:/x",
+        "tcp:",
+        "fd:3",
+        "server=off",
         "file:",
         "none",
         "1",

@@ -2,14 +2,12 @@
 
 use std::path::PathBuf;
 
+use super::address::{Address, Side};
 use super::error::UsageError;
 use super::{ExitCodes, Seccomp, SerialTarget};
 
 /// The most vCPUs: local APIC ids have 8 bits, and two of their values are taken.
 const MOST_CPUS: u8 = 254;
-
-/// The longest path of a Unix socket, in bytes (`sun_path`, without the NUL).
-const LONGEST_SOCKET_PATH: usize = 107;
 
 /// `--memory`: bytes.
 pub(super) fn memory(text: &str) -> Result<u64, UsageError> {
@@ -79,25 +77,22 @@ fn serial(text: &str) -> Result<SerialTarget, UsageError> {
     match text.split_once(':') {
         None if text == "stdio" => Ok(SerialTarget::Stdio),
         None if text == "none" => Ok(SerialTarget::Null),
-        Some(("unix", path)) => Ok(SerialTarget::Unix(socket("--serial", text, path)?)),
+        Some(("unix", _)) => match Address::parse("--serial", text, Side::Server)? {
+            Address::Unix {
+                path,
+                side: Side::Server,
+            } => Ok(SerialTarget::Unix(path)),
+            _ => {
+                let problem = "is to connect, and a serial line only listens";
+                let remedy = "use server=on";
+                Err(UsageError::value("--serial", text, problem, remedy))
+            }
+        },
         Some(("file", path)) => Ok(SerialTarget::File(file("--serial", text, path)?)),
         _ => {
             let remedy = "use stdio, unix:PATH, file:PATH or none";
             Err(UsageError::value("--serial", text, "is not known", remedy))
         }
-    }
-}
-
-/// `--qmp`.
-pub(super) fn qmp(text: &str) -> Result<PathBuf, UsageError> {
-    match text.split_once(':') {
-        Some(("unix", path)) => socket("--qmp", text, path),
-        _ => Err(UsageError::value(
-            "--qmp",
-            text,
-            "is not known",
-            "use unix:PATH",
-        )),
     }
 }
 
@@ -167,23 +162,6 @@ fn file(option: &'static str, given: &str, path: &str) -> Result<PathBuf, UsageE
             "lacks the path",
             "give file:PATH",
         ));
-    }
-    Ok(path.into())
-}
-
-fn socket(option: &'static str, given: &str, path: &str) -> Result<PathBuf, UsageError> {
-    let bad = |problem: &str, remedy: &str| UsageError::value(option, given, problem, remedy);
-    if path.is_empty() {
-        return Err(bad("lacks the path", "give unix:PATH"));
-    }
-    if path.contains(",server") || path.contains(",wait") {
-        let remedy = "give the path alone: the socket always listens and never waits";
-        return Err(bad("has options after the path", remedy));
-    }
-    if path.len() > LONGEST_SOCKET_PATH {
-        let problem = format!("the path has {} bytes", path.len());
-        let remedy = format!("the path of a Unix socket has at most {LONGEST_SOCKET_PATH}");
-        return Err(bad(&problem, &remedy));
     }
     Ok(path.into())
 }

@@ -151,6 +151,11 @@ const STREAMS: &[Allowed] = &[
     any(libc::SYS_recvfrom),
     any(libc::SYS_sendto),
     any(libc::SYS_shutdown),
+    // A client's TCP connection sends at once.
+    only(
+        libc::SYS_setsockopt,
+        &[Is(1, libc::IPPROTO_TCP), Is(2, libc::TCP_NODELAY)],
+    ),
     // The keys of a hash table are random.
     any(libc::SYS_getrandom),
 ];

@@ -8,9 +8,14 @@ use serde_json::{Value, json};
 
 use super::DEADLINE;
 
+/// What a client is connected through.
+pub(crate) trait Stream: Read + Write {}
+
+impl<S: Read + Write> Stream for S {}
+
 /// A client of the monitor.
 pub(crate) struct Qmp {
-    stream: UnixStream,
+    stream: Box<dyn Stream>,
     buffer: Vec<u8>,
     events: Vec<Value>,
 }
@@ -19,8 +24,13 @@ impl Qmp {
     pub(crate) fn connect(path: &Path) -> Self {
         let stream = UnixStream::connect(path).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        Self::over(stream)
+    }
+
+    /// A client that is connected already. Reads of `stream` must not last for ever.
+    pub(crate) fn over(stream: impl Stream + 'static) -> Self {
         let mut qmp = Self {
-            stream,
+            stream: Box::new(stream),
             buffer: Vec::new(),
             events: Vec::new(),
         };

@@ -1,0 +1,292 @@
+//! The monitor's clients by every way that there is: several sockets, TCP, descriptors, the standard
+//! streams, and a monitor that connects instead of listening.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+
+use common::{DEADLINE, Directory, Qmp, Running, Transcript, Vm, kvm, output, program, wait_for};
+use serde_json::json;
+
+/// The program with no serial line, and what it logs.
+fn start(args: &[&str]) -> (Running, Transcript) {
+    let mut child = Running::start(
+        program()
+            .args(["--serial", "none"])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped()),
+    );
+    let (log, _) = Transcript::of(child.stderr.take().unwrap());
+    (child, log)
+}
+
+fn ends_well(mut child: Running) {
+    let status = wait_for("end", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+}
+
+/// What every client must be able to do; the last one ends the VM.
+fn works(mut qmp: Qmp, quits: bool) {
+    assert_eq!(qmp.status(), "running");
+    qmp.execute("system_reset");
+    assert_eq!(qmp.event("RESET")["reason"], "host-qmp-system-reset");
+    if quits {
+        qmp.execute("quit");
+        assert_eq!(qmp.last_events(), ["SHUTDOWN"]);
+    }
+}
+
+fn tcp(address: &str) -> Qmp {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    Qmp::over(stream)
+}
+
+#[test]
+fn several_sockets_of_both_kinds_and_both_sides() {
+    if !kvm("several_sockets_of_both_kinds_and_both_sides") {
+        return;
+    }
+    let directory = Directory::new();
+    let unix = UnixListener::bind(directory.path("client")).unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port.local_addr().unwrap();
+    let (child, log) = start(&[
+        "--qmp",
+        &directory.option("unix", "first"),
+        "-qmp",
+        &(directory.option("unix", "second") + ",server=on,wait=off"),
+        "--qmp",
+        &(directory.option("unix", "client") + ",server=off"),
+        "--qmp",
+        &format!("tcp:{address},server=off"),
+        "--qmp",
+        "tcp:localhost:0",
+    ]);
+    let connected = unix.accept().unwrap().0;
+    connected.set_read_timeout(Some(DEADLINE)).unwrap();
+    works(Qmp::over(connected), false);
+    let connected = port.accept().unwrap().0;
+    connected.set_read_timeout(Some(DEADLINE)).unwrap();
+    works(Qmp::over(connected), false);
+    let heard = wait_for("port", || {
+        let text = log.text();
+        let at = text.split_once("listening on tcp:")?.1;
+        Some(at.split_once('\n')?.0.to_owned())
+    });
+    works(tcp(&heard), false);
+    // Whoever connected has gone, which is nothing to the others.
+    works(tcp(&heard), false);
+    works(Qmp::connect(&directory.path("first")), false);
+    works(Qmp::connect(&directory.path("second")), true);
+    ends_well(child);
+    assert_eq!(directory.names(), ["client"], "only its own are removed");
+}
+
+#[test]
+fn who_listens_later_than_the_program_starts_is_found() {
+    if !kvm("who_listens_later_than_the_program_starts_is_found") {
+        return;
+    }
+    let directory = Directory::new();
+    let (child, _log) = start(&["--qmp", &(directory.option("unix", "late") + ",server=off")]);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let listener = UnixListener::bind(directory.path("late")).unwrap();
+    let stream = listener.accept().unwrap().0;
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    works(Qmp::over(stream), true);
+    ends_well(child);
+}
+
+#[test]
+fn a_signal_ends_a_program_that_waits_for_somebody_to_listen() {
+    let (mut child, log) = start(&["--qmp", "unix:/nonexistent/qmp,server=off"]);
+    // Its handlers come first.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    common::kill(child.id(), "TERM");
+    let status = wait_for("end", || child.try_wait().unwrap());
+    assert!(!status.success());
+    let text = wait_for("last words", || {
+        Some(log.text()).filter(|text| text.contains("vmm-bin: "))
+    });
+    assert!(text.contains("--qmp: a signal ended"), "{text}");
+}
+
+/// The program, with `stream` as its descriptor 3.
+fn with_descriptor_3(stream: OwnedFd, args: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "exec \"$@\" 3<&0 </dev/null", "sh"])
+        .arg(env!("CARGO_BIN_EXE_vmm-bin"))
+        .args(["--serial", "none"])
+        .args(args)
+        .stdin(stream)
+        .stdout(Stdio::null());
+    command
+}
+
+#[test]
+fn a_socket_that_the_program_was_started_with() {
+    if !kvm("a_socket_that_the_program_was_started_with") {
+        return;
+    }
+    let (near, far) = UnixStream::pair().unwrap();
+    near.set_read_timeout(Some(DEADLINE)).unwrap();
+    let child = Running::start(&mut with_descriptor_3(far.into(), &["--qmp", "fd:3"]));
+    works(Qmp::over(near), true);
+    ends_well(child);
+}
+
+#[test]
+fn a_descriptor_that_is_none_or_no_connected_socket_is_refused() {
+    let listener = UnixListener::bind(Directory::new().path("listens")).unwrap();
+    let file = std::fs::File::open("/dev/null").unwrap();
+    for (fd, number, part) in [
+        (OwnedFd::from(file), "3", "fd:3: is no socket"),
+        (listener.into(), "3", "fd:3: is a socket that listens"),
+        (
+            io::pipe().unwrap().0.into(),
+            "9",
+            "fd:9: cannot be used: Bad file",
+        ),
+    ] {
+        let args = ["--qmp", &format!("fd:{number}")];
+        let output = with_descriptor_3(fd, &args).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.starts_with("vmm-bin: --qmp: fd:"), "{text}");
+        assert!(text.contains(part), "{text}");
+        assert!(text.contains("start the program with"), "{text}");
+    }
+}
+
+/// The two ends of the standard streams.
+struct Pipes(ChildStdout, ChildStdin);
+
+impl Read for Pipes {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buf)
+    }
+}
+
+impl Write for Pipes {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.1.write(buf)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.1.flush()
+    }
+}
+
+#[test]
+fn the_standard_streams_are_the_monitors() {
+    if !kvm("the_standard_streams_are_the_monitors") {
+        return;
+    }
+    let mut child = Running::start(
+        program()
+            .args(["--qmp", "stdio"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped()),
+    );
+    let pipes = Pipes(child.stdout.take().unwrap(), child.stdin.take().unwrap());
+    works(Qmp::over(pipes), true);
+    ends_well(child);
+}
+
+#[test]
+fn what_cannot_be_opened_leaves_nothing_behind() {
+    let directory = Directory::new();
+    let busy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = busy.local_addr().unwrap().port().to_string();
+    let first = directory.option("unix", "first");
+    for (bad, parts) in [
+        (
+            format!("tcp::{port}"),
+            ["--qmp: cannot listen on", "free port"],
+        ),
+        (
+            "tcp:no.such.host.invalid:1".to_owned(),
+            [
+                "--qmp: cannot listen on no.such.host.invalid:1",
+                "address of this host",
+            ],
+        ),
+        (
+            "tcp:no.such.host.invalid:1,server=off".to_owned(),
+            [
+                "--qmp: cannot connect to no.such.host.invalid:1",
+                "listens there",
+            ],
+        ),
+        (
+            "stdio".to_owned(),
+            [
+                "--qmp: standard input cannot be used",
+                "a terminal, a pipe or a socket",
+            ],
+        ),
+        ("fd:77".to_owned(), ["--qmp: fd:77", "Bad file descriptor"]),
+        (first.clone() + "/x", ["--qmp", "first/x"]),
+    ] {
+        let output = output(&["--serial", "none", "--qmp", &first, "--qmp", &bad]);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{bad}: {text}");
+        for part in parts {
+            assert!(text.contains(part), "{bad}: {text:?} lacks {part:?}");
+        }
+        assert_eq!(directory.names(), Vec::<String>::new(), "{bad}");
+    }
+}
+
+#[test]
+fn a_connected_client_that_goes_ends_nothing() {
+    if !kvm("a_connected_client_that_goes_ends_nothing") {
+        return;
+    }
+    let (near, far) = UnixStream::pair().unwrap();
+    let directory = Directory::new();
+    let option = directory.option("unix", "qmp");
+    let args = ["--qmp", "fd:3", "--qmp", &option];
+    let child = Running::start(&mut with_descriptor_3(far.into(), &args));
+    drop(near);
+    let path = directory.path("qmp");
+    wait_for("socket", || path.exists().then_some(()));
+    let mut qmp = Qmp::connect(&path);
+    let reply = qmp.reply("query-status", json!({}));
+    assert_eq!(reply["return"]["status"], "running");
+    works(qmp, true);
+    ends_well(child);
+}
+
+#[test]
+fn a_vm_of_the_tests_has_one_monitor_and_no_more_descriptors_than_it_needs() {
+    if !kvm("a_vm_of_the_tests_has_one_monitor_and_no_more_descriptors_than_it_needs") {
+        return;
+    }
+    let vm = Vm::menu(&[]);
+    let sockets = || {
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", vm.child.id())).unwrap();
+        fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok())
+            .filter(|link| link.to_string_lossy().starts_with("socket:"))
+            .count()
+    };
+    let before = sockets();
+    drop(vm.qmp());
+    wait_for("close", || (sockets() == before).then_some(()));
+    let mut qmp = vm.qmp();
+    qmp.execute("quit");
+    assert_eq!(vm.wait().code, Some(0), "expected a good end");
+}
