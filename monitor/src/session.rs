@@ -13,6 +13,7 @@
 //! The rule that must never be broken: **requests are answered one at a time and in order**. While
 //! as many wait as may, no further input is taken.
 
+use crate::events::Caller;
 use crate::protocol::{
     ErrorClass, Limits, ParseError, Parser, Request, error_reply, greeting_offering,
     is_out_of_band, read_request_with, return_reply,
@@ -177,12 +178,22 @@ impl Session {
 
     /// Executes the request that is next and returns the reply, or nothing if none waits.
     pub fn execute<C>(&mut self, registry: &Registry<C>, context: &mut C) -> Option<Reply> {
+        self.execute_for(None, registry, context)
+    }
+
+    /// The same for a client of a server.
+    pub(crate) fn execute_for<C>(
+        &mut self,
+        caller: Option<&Caller<'_>>,
+        registry: &Registry<C>,
+        context: &mut C,
+    ) -> Option<Reply> {
         if let Some(reply) = self.execute_out_of_band(registry) {
             return Some(reply);
         }
         let Pending { id, request } = self.pending.pop_front()?;
         let before = self.negotiated;
-        let result = request.and_then(|request| self.run(registry, context, request));
+        let result = request.and_then(|request| self.run(caller, registry, context, request));
         Some(Reply {
             line: reply_line(result, id.as_ref()),
             negotiated: self.negotiated && !before,
@@ -197,6 +208,7 @@ impl Session {
 
     fn run<C>(
         &mut self,
+        caller: Option<&Caller<'_>>,
         registry: &Registry<C>,
         context: &mut C,
         request: Request,
@@ -211,7 +223,7 @@ impl Session {
             let text = "Expecting capabilities negotiation with 'qmp_capabilities'";
             return Err(CommandError::new(ErrorClass::CommandNotFound, text));
         }
-        registry.execute(context, &execute, arguments)
+        registry.execute_for(caller, context, &execute, arguments)
     }
 
     fn negotiate(

@@ -1,5 +1,6 @@
 //! The one place that all threads share: every client's outbox, the rate limits, the wake-up.
 
+use super::history::History;
 use super::outbox::Outbox;
 use super::throttle::Windows;
 use crate::protocol::event_line;
@@ -21,8 +22,12 @@ pub(super) struct Emission {
     pub(super) line: Arc<[u8]>,
 }
 
-#[derive(Debug, Default)]
+/// Events with their numbers.
+pub(super) type Numbered = Vec<(u64, Arc<[u8]>)>;
+
+#[derive(Debug)]
 struct Inner {
+    history: History,
     outboxes: BTreeMap<ClientId, Outbox>,
     windows: Windows,
     /// The server is between `dispatch` and `finish_turn`, which sends everything: no wake-up.
@@ -33,13 +38,14 @@ struct Inner {
 
 impl Inner {
     fn queue(&mut self, emission: &Emission) -> bool {
+        let number = self.history.push(&emission.line);
         let mut queued = false;
         for outbox in self
             .outboxes
             .values_mut()
             .filter(|outbox| outbox.subscribed)
         {
-            outbox.push_event(&emission.name, &emission.line);
+            outbox.push_event(&emission.name, &emission.line, number);
             queued = true;
         }
         queued
@@ -61,10 +67,17 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// `wake` must be non-blocking.
-    pub(crate) fn new(wake: EventFd) -> Self {
+    /// `wake` must be non-blocking. Events of `history` bytes together are kept.
+    pub(crate) fn new(wake: EventFd, history: usize) -> Self {
+        let inner = Inner {
+            history: History::new(history),
+            outboxes: BTreeMap::new(),
+            windows: Windows::default(),
+            in_turn: false,
+            woken: false,
+        };
         Hub {
-            inner: Mutex::default(),
+            inner: Mutex::new(inner),
             wake,
         }
     }
@@ -148,6 +161,34 @@ impl Hub {
 
     pub(crate) fn remove_client(&self, id: ClientId) {
         self.lock().outboxes.remove(&id);
+    }
+
+    /// Numbers the events of a client from now on, or no longer. Returns the number of the oldest
+    /// event that is kept, and that of the next.
+    pub(super) fn number_events(&self, id: ClientId, enable: bool) -> (u64, u64) {
+        let mut inner = self.lock();
+        if let Some(outbox) = inner.outboxes.get_mut(&id) {
+            outbox.numbered = enable;
+        }
+        (inner.history.oldest(), inner.history.next())
+    }
+
+    /// At most `count` of the events that are kept: those from `first` on, or the latest. Before
+    /// them, what [`Hub::number_events`] returns.
+    pub(super) fn replay(&self, first: Option<u64>, count: usize) -> (u64, u64, Numbered) {
+        let inner = self.lock();
+        let history = &inner.history;
+        let own = |(number, line): (u64, &Arc<[u8]>)| (number, Arc::clone(line));
+        let events = match first {
+            Some(first) => history.since(first).take(count).map(own).collect(),
+            None => {
+                let latest = history.since(0).rev().take(count).map(own);
+                let mut latest: Numbered = latest.collect();
+                latest.reverse();
+                latest
+            }
+        };
+        (history.oldest(), history.next(), events)
     }
 
     /// Queues a reply; with `subscribe`, events follow it from now on.

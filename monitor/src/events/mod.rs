@@ -23,13 +23,20 @@
 //!
 //! So no event is lost silently, and a client that reads on knows when to ask `query-status` again.
 //! Events from before the negotiation are not for the client and not counted.
+//!
+//! A client that must know what exactly it missed asks for numbers (`x-number-events`) and, when it
+//! was told of a loss or has connected anew, for the events themselves (`x-replay-events`): the
+//! latest are kept, up to a bound of their own. Nobody else sees anything of this.
 
+mod history;
 mod hub;
 mod outbox;
+mod replay;
 mod throttle;
 
 pub(crate) use hub::{ClientId, Hub};
 pub(crate) use outbox::EventsLost;
+pub(crate) use replay::{Caller, register as register_replay};
 
 use crate::Error;
 use crate::registry::EventTable;

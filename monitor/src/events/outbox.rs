@@ -10,22 +10,62 @@ use std::time::SystemTime;
 #[derive(Debug)]
 enum Line {
     Reply(Vec<u8>),
-    Event(Arc<[u8]>),
+    Event(EventLine),
+}
+
+/// An event, with its number if the client wants numbers.
+#[derive(Debug)]
+struct EventLine {
+    line: Arc<[u8]>,
+    number: Option<u64>,
+}
+
+/// How every event's line ends: the number is put before it.
+const END: &[u8] = b"}\r\n";
+
+impl EventLine {
+    fn tail(&self) -> Option<String> {
+        let number = self.number?;
+        Some(format!(", \"sequence\": {number}}}\r\n"))
+    }
+
+    /// Bytes on the wire.
+    fn len(&self) -> usize {
+        let tail = self
+            .tail()
+            .map_or(0, |tail| tail.len().saturating_sub(END.len()));
+        self.line.len().saturating_add(tail)
+    }
+
+    fn write(&self, buffer: &mut Vec<u8>) {
+        match (self.tail(), self.line.strip_suffix(END)) {
+            (Some(tail), Some(body)) => {
+                buffer.extend_from_slice(body);
+                buffer.extend_from_slice(tail.as_bytes());
+            }
+            _ => buffer.extend_from_slice(&self.line),
+        }
+    }
 }
 
 /// Events that did not fit, by name.
 #[derive(Debug, Default)]
 struct Lost {
     count: u64,
+    first: u64,
+    last: u64,
     by_name: BTreeMap<Arc<str>, u64>,
 }
 
 crate::qapi! {
-    /// The data of `EVENTS_LOST`: how many, and how many of each name.
+    /// The data of `EVENTS_LOST`: how many, how many of each name, and for a client whose events are
+    /// numbered the numbers of the first and the last.
     #[derive(Debug, serde::Serialize)]
     pub(crate) struct EventsLost {
         count: u64,
         events: serde_json::Value,
+        first: Option<u64>,
+        last: Option<u64>,
     }
 }
 
@@ -39,6 +79,8 @@ pub(super) struct Outbox {
     lost: Lost,
     lost_ever: u64,
     pub(super) subscribed: bool,
+    /// The client wants to see the events' numbers.
+    pub(super) numbered: bool,
 }
 
 impl Outbox {
@@ -51,6 +93,7 @@ impl Outbox {
             lost: Lost::default(),
             lost_ever: 0,
             subscribed: false,
+            numbered: false,
         }
     }
 
@@ -82,10 +125,18 @@ impl Outbox {
     }
 
     /// Queues an event, or counts it as lost if there is no room.
-    pub(super) fn push_event(&mut self, name: &Arc<str>, line: &Arc<[u8]>) {
+    pub(super) fn push_event(&mut self, name: &Arc<str>, line: &Arc<[u8]>, number: u64) {
         self.report_lost_if_there_is_room();
-        let bytes = self.event_bytes.saturating_add(line.len());
+        let event = EventLine {
+            line: Arc::clone(line),
+            number: self.numbered.then_some(number),
+        };
+        let bytes = self.event_bytes.saturating_add(event.len());
         if self.lost.count > 0 || bytes > self.event_limit {
+            if self.lost.count == 0 {
+                self.lost.first = number;
+            }
+            self.lost.last = number;
             self.lost.count = self.lost.count.saturating_add(1);
             self.lost_ever = self.lost_ever.saturating_add(1);
             let of_name = self.lost.by_name.entry(Arc::clone(name)).or_default();
@@ -93,7 +144,7 @@ impl Outbox {
             return;
         }
         self.event_bytes = bytes;
-        self.lines.push_back(Line::Event(Arc::clone(line)));
+        self.lines.push_back(Line::Event(event));
     }
 
     /// Moves lines into `buffer` until it holds `fill` bytes or no line is left.
@@ -104,9 +155,9 @@ impl Outbox {
                     self.reply_bytes = self.reply_bytes.saturating_sub(line.len());
                     buffer.extend_from_slice(&line);
                 }
-                Some(Line::Event(line)) => {
-                    self.event_bytes = self.event_bytes.saturating_sub(line.len());
-                    buffer.extend_from_slice(&line);
+                Some(Line::Event(event)) => {
+                    self.event_bytes = self.event_bytes.saturating_sub(event.len());
+                    event.write(buffer);
                 }
                 None => break,
             }
@@ -123,7 +174,10 @@ impl Outbox {
             && let Some(report) = self.lost_report()
         {
             self.event_bytes = self.event_bytes.saturating_add(report.len());
-            self.lines.push_back(Line::Event(report.into()));
+            self.lines.push_back(Line::Event(EventLine {
+                line: report.into(),
+                number: None,
+            }));
         }
     }
 
@@ -132,14 +186,24 @@ impl Outbox {
         if self.lost.count == 0 {
             return None;
         }
-        let Lost { count, by_name } = std::mem::take(&mut self.lost);
+        let Lost {
+            count,
+            first,
+            last,
+            by_name,
+        } = std::mem::take(&mut self.lost);
         let events = json!(
             by_name
                 .iter()
                 .map(|(n, c)| (&**n, *c))
                 .collect::<BTreeMap<_, _>>()
         );
-        let data = json!(EventsLost { count, events });
+        let data = json!(EventsLost {
+            count,
+            events,
+            first: self.numbered.then_some(first),
+            last: self.numbered.then_some(last),
+        });
         Some(event_line(
             super::EVENTS_LOST,
             Some(&data),
@@ -164,7 +228,7 @@ mod tests {
         let (reset, stop): (Arc<str>, Arc<str>) = ("RESET".into(), "STOP".into());
         let line: Arc<[u8]> = Arc::from(*b"0123456789012345678\n");
         for name in [&reset, &reset, &reset, &stop, &reset] {
-            outbox.push_event(name, &line);
+            outbox.push_event(name, &line, 7);
         }
         assert_eq!((outbox.event_bytes(), outbox.lost_ever()), (40, 3));
         outbox.push_reply(b"reply\n".to_vec());
@@ -184,7 +248,7 @@ mod tests {
     fn reports_before_replies_count_against_the_bound_on_replies() {
         let mut outbox = Outbox::new(0);
         let (name, line): (Arc<str>, Arc<[u8]>) = ("RESET".into(), Arc::from(*b"event\n"));
-        outbox.push_event(&name, &line);
+        outbox.push_event(&name, &line, 7);
         outbox.push_reply(b"reply\n".to_vec());
         assert_eq!(outbox.event_bytes(), 0);
         let waiting = outbox.reply_bytes();
@@ -198,13 +262,32 @@ mod tests {
         let name: Arc<str> = "RESET".into();
         let line: Arc<[u8]> = Arc::from(*b"0123456789012345678\n");
         for _ in 0..9 {
-            outbox.push_event(&name, &line);
+            outbox.push_event(&name, &line, 7);
         }
         assert_eq!(taken(&mut outbox, 1).len(), 20);
         // The report took the place of what was sent; events fit again when it is gone too.
         assert!(taken(&mut outbox, usize::MAX).contains(r#""count": 7"#));
-        outbox.push_event(&name, &line);
+        outbox.push_event(&name, &line, 7);
         assert_eq!(taken(&mut outbox, usize::MAX).len(), 20);
         assert_eq!((outbox.event_bytes(), outbox.lost_ever()), (0, 7));
+    }
+
+    #[test]
+    fn numbers_are_put_at_the_end_and_counted() {
+        let mut outbox = Outbox::new(40);
+        let (name, line): (Arc<str>, Arc<[u8]>) = ("STOP".into(), Arc::from(*b"{\"a\": 1}\r\n"));
+        outbox.push_event(&name, &line, 9);
+        outbox.numbered = true;
+        outbox.push_event(&name, &line, 10);
+        for number in 11..14 {
+            outbox.push_event(&name, &line, number);
+        }
+        assert_eq!(outbox.event_bytes(), 10 + 26);
+        let sent = taken(&mut outbox, usize::MAX);
+        let lines: Vec<_> = sent.lines().collect();
+        assert_eq!(lines[..2], ["{\"a\": 1}", "{\"a\": 1, \"sequence\": 10}"]);
+        assert!(lines[2].contains(r#""first": 11"#), "{sent}");
+        assert!(lines[2].contains(r#""last": 13"#), "{sent}");
+        assert_eq!(outbox.event_bytes(), 0);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::arguments::from_arguments;
 use super::{CommandError, Registry};
+use crate::events::Caller;
 use crate::protocol::ErrorClass;
 use crate::schema::{Describe, QapiType, Schema};
 use serde::Serialize;
@@ -14,10 +15,15 @@ type Typed<C> =
 
 type OutOfBand = dyn Fn(Map<String, Value>) -> Result<Value, CommandError> + Send + Sync + 'static;
 
+type OfClient =
+    dyn Fn(&Caller<'_>, Map<String, Value>) -> Result<Value, CommandError> + Send + Sync + 'static;
+
 /// Who answers a command.
 pub(super) enum Handler<C> {
     Typed(Box<Typed<C>>),
     OutOfBand(Box<OutOfBand>),
+    /// About the client itself: only a server has an answer.
+    Client(Box<OfClient>),
     Registry(fn(&Registry<C>) -> Value),
     Session,
 }
@@ -115,6 +121,19 @@ impl<C> Command<C> {
             arguments: A::describe,
             result: R::describe,
         }
+    }
+
+    /// A command about the client that calls it.
+    pub(crate) fn of_client<A, R, F>(name: &str, handler: F) -> Self
+    where
+        A: DeserializeOwned + QapiType,
+        R: Serialize + QapiType,
+        F: Fn(&Caller<'_>, A) -> Result<R, CommandError> + Send + Sync + 'static,
+    {
+        let handler = move |caller: &Caller<'_>, arguments| {
+            to_value(handler(caller, from_arguments(arguments)?)?)
+        };
+        Command::built_in::<A, R>(name, Handler::Client(Box::new(handler)))
     }
 
     pub(super) fn built_in<A: QapiType, R: QapiType>(name: &str, handler: Handler<C>) -> Self {

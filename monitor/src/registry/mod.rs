@@ -21,6 +21,7 @@ pub use command::{Command, CommandInfo};
 pub use error::{CommandError, Version};
 pub use event::{EventSpec, EventTable};
 
+use crate::events::Caller;
 use crate::protocol::ErrorClass;
 use crate::schema::{Entity, QapiType, Schema};
 use crate::session::Negotiation;
@@ -184,6 +185,17 @@ impl<C> Registry<C> {
         name: &str,
         arguments: Map<String, Value>,
     ) -> Result<Value, CommandError> {
+        self.execute_for(None, context, name, arguments)
+    }
+
+    /// The same for a client of a server.
+    pub(crate) fn execute_for(
+        &self,
+        caller: Option<&Caller<'_>>,
+        context: &mut C,
+        name: &str,
+        arguments: Map<String, Value>,
+    ) -> Result<Value, CommandError> {
         let command = self.find(name)?;
         if let Some(admit) = &self.admission {
             admit(context, command.info())?;
@@ -194,6 +206,10 @@ impl<C> Registry<C> {
             Handler::Registry(answer) => {
                 from_arguments::<NoArguments>(arguments)?;
                 answer(self)
+            }
+            Handler::Client(handler) => {
+                let nobody = || CommandError::generic("Not called by a client of a server");
+                handler(caller.ok_or_else(nobody)?, arguments)?
             }
             Handler::Session => return Err(CommandError::generic("Not part of a session")),
         };

@@ -6,7 +6,7 @@
 
 use super::ServerLimits;
 use super::link::Link;
-use crate::events::{ClientId, Hub};
+use crate::events::{Caller, ClientId, Hub};
 use crate::registry::Registry;
 use crate::session::{Reply, Session};
 use rustix::io::Errno;
@@ -131,8 +131,9 @@ impl Client {
     }
 
     /// Executes the request that waits. The reply is kept until [`Client::finish`].
-    pub(super) fn execute<C>(&mut self, registry: &Registry<C>, context: &mut C) {
-        self.reply = self.session.execute(registry, context);
+    pub(super) fn execute<C>(&mut self, hub: &Hub, registry: &Registry<C>, context: &mut C) {
+        let caller = Caller { hub, id: self.id };
+        self.reply = self.session.execute_for(Some(&caller), registry, context);
     }
 
     /// Queues the reply behind the events that the request has caused.

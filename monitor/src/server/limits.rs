@@ -23,6 +23,9 @@ pub struct ServerLimits {
     /// Bytes of events that may wait to be read. While a client has more, events are counted
     /// instead of queued. 256 KiB by default.
     pub event_bytes: usize,
+    /// Bytes of the latest events that are kept for clients that ask for them again. 64 KiB by
+    /// default; with 0, none are.
+    pub history_bytes: usize,
     /// How long a client may hold one of the places without negotiating when another wants it. 10
     /// seconds by default.
     pub handshake: Duration,
@@ -35,6 +38,7 @@ impl Default for ServerLimits {
             message: Limits::default(),
             reply_bytes: 256 << 10,
             event_bytes: 256 << 10,
+            history_bytes: 64 << 10,
             handshake: Duration::from_secs(10),
         }
     }
@@ -66,6 +70,13 @@ impl ServerLimits {
     #[must_use]
     pub const fn event_bytes(mut self, bytes: usize) -> Self {
         self.event_bytes = bytes;
+        self
+    }
+
+    /// Sets how many bytes of events are kept.
+    #[must_use]
+    pub const fn history_bytes(mut self, bytes: usize) -> Self {
+        self.history_bytes = bytes;
         self
     }
 

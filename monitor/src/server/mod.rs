@@ -27,7 +27,7 @@ pub use limits::{ClientStats, ServerLimits};
 pub use socket::MonitorSocket;
 
 use crate::Error;
-use crate::events::{ClientId, EventSender, Hub};
+use crate::events::{ClientId, EventSender, Hub, register_replay};
 use crate::registry::Registry;
 use crate::session::Session;
 use client::{Client, Shared};
@@ -94,11 +94,12 @@ impl<C> Server<C> {
     /// # Errors
     ///
     /// As [`Server::new`].
-    pub fn with_limits(registry: Registry<C>, limits: ServerLimits) -> Result<Self, Error> {
+    pub fn with_limits(mut registry: Registry<C>, limits: ServerLimits) -> Result<Self, Error> {
         let set_up = |what| move |source| Error::SetUp { what, source };
         let wake = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(set_up("an eventfd"))?;
         let timer = TimerFd::new().map_err(|e| set_up("a timerfd")(e.into()))?;
-        let hub = Arc::new(Hub::new(wake));
+        let hub = Arc::new(Hub::new(wake, limits.history_bytes));
+        register_replay(&mut registry, limits.history_bytes > 0);
         let sender = EventSender::new(Arc::clone(&hub), registry.share_events());
         Ok(Server {
             registry,
@@ -243,7 +244,7 @@ impl<C> Server<C> {
                 .get_mut(&id)
                 .filter(|client| client.is_pending())
             {
-                client.execute(&self.registry, context);
+                client.execute(&self.hub, &self.registry, context);
                 // Whoever was served first this time is last the next time.
                 if executed == 0 {
                     self.first = id.saturating_add(1);
