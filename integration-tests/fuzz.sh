@@ -1,31 +1,60 @@
 #!/bin/bash
 # Builds every fuzz target; with a number of seconds, also runs each for so long.
 #
-# `cargo fuzz` runs them when it is there (`cargo install cargo-fuzz`). Without it they are built without
-# instrumentation, which shows that they compile and run, but finds little.
-set -euo pipefail
+#   integration-tests/fuzz.sh [SECONDS [WORD]]     only targets whose CRATE/NAME contains WORD
+#
+# It needs nothing but Rust and a C++ compiler for libFuzzer: what `cargo fuzz` (which works on the same folders) asks
+# of the compiler is asked here. A run begins with the inputs that the crate keeps in tests/corpus/NAME.txt, one a line in
+# hexadecimal, and leaves what it finds in CRATE/fuzz/corpus/NAME, and what fails in CRATE/fuzz/artifacts/NAME.
+set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 seconds=${1:-0}
+word=${2:-}
 target=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
-status=0
-for manifest in */fuzz/Cargo.toml; do
-    folder=$(dirname "$manifest")
-    crate=$(dirname "$folder")
-    for source in "$folder"/fuzz_targets/*.rs; do
-        name=$(basename "$source" .rs)
-        echo "== $crate: $name"
-        if cargo fuzz --help >/dev/null 2>&1; then
-            (
-                cd "$crate"
-                # The address sanitizer is a nightly option; a stable compiler takes it with this variable.
-                export RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$target
-                cargo fuzz build "$name"
-                [ "$seconds" -eq 0 ] || cargo fuzz run "$name" -- -max_total_time="$seconds" -rss_limit_mb=2048
-            ) || status=1
-        else
-            cargo build -q --manifest-path "$manifest" --target-dir "$target" --bin "$name" || status=1
-            [ "$seconds" -eq 0 ] || (cd "$folder" && "$target/debug/$name" -max_total_time="$seconds" -rss_limit_mb=2048) || status=1
-        fi
-    done
+triple=$(rustc -vV | sed -n 's/^host: //p')
+failures=()
+
+# The sanitizer and its coverage are not stable options of the compiler; with this variable a stable one takes them.
+export RUSTC_BOOTSTRAP=1
+export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true
+coverage='--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table
+    -Cllvm-args=-sanitizer-coverage-trace-compares'
+
+# build FOLDER NAME
+build() {
+    RUSTFLAGS="$coverage -Zsanitizer=address" \
+        cargo build -q --release --manifest-path "$1/Cargo.toml" --target "$triple" --target-dir "$target" --bin "$2"
+}
+
+# run FOLDER NAME: from the kept inputs on.
+run() {
+    local kept="$1/../tests/corpus/$2.txt" corpus="$1/corpus/$2" artifacts="$1/artifacts/$2/"
+    mkdir -p "$corpus" "$artifacts"
+    if [ -e "$kept" ]; then
+        python3 - "$kept" "$corpus" <<'PYTHON' || return
+import hashlib, pathlib, sys
+for line in pathlib.Path(sys.argv[1]).read_text().split("\n"):
+    data = bytes.fromhex(line)
+    (pathlib.Path(sys.argv[2]) / hashlib.sha1(data).hexdigest()).write_bytes(data)
+PYTHON
+    fi
+    "$target/$triple/release/$2" "$corpus" -artifact_prefix="$artifacts" -max_total_time="$seconds" \
+        -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 2>&1 |
+        grep -E '^(==|SUMMARY|stat::(number_of|average)|thread .*panicked|Done|#[0-9]+[[:space:]]+(INITED|DONE)|artifact_prefix)'
+    return "${PIPESTATUS[0]}"
+}
+
+for source in */fuzz/fuzz_targets/*.rs; do
+    folder=$(dirname "$(dirname "$source")")
+    name=$(basename "$source" .rs)
+    title="$(dirname "$folder")/$name"
+    [[ $title == *$word* ]] || continue
+    echo "== $title"
+    if ! build "$folder" "$name"; then
+        failures+=("$title does not build")
+    elif [ "$seconds" -gt 0 ] && ! run "$folder" "$name"; then
+        failures+=("$title fails")
+    fi
 done
-exit $status
+[ ${#failures[@]} -eq 0 ] || { printf '%s\n' "${failures[@]}"; exit 1; }

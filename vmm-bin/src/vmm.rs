@@ -330,10 +330,13 @@ fn tear_down(
     }
     for backend in backends {
         tear_down = tear_down.with(TeardownPhase::Chardevs, move |bound| {
-            backend
-                .borrow_mut()
-                .finish(bound.remaining().min(LAST_WORDS));
-            Ok(())
+            let patience = bound.remaining().min(LAST_WORDS);
+            match backend.borrow_mut().finish(patience) {
+                0 => Ok(()),
+                lost => Err(format!(
+                    "{lost} bytes of the guest's output are lost: nobody took them in time"
+                )),
+            }
         });
     }
     let enter = |phase| trace!("tear-down: {phase}");

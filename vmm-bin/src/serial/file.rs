@@ -91,9 +91,10 @@ impl MutEventSubscriber for FileBackend {
 }
 
 impl Backend for FileBackend {
-    fn finish(&mut self, patience: Duration) {
-        if !self.failed {
-            self.drain.finish(&self.output, &mut self.file, patience);
+    fn finish(&mut self, patience: Duration) -> u64 {
+        if self.failed {
+            return self.output.dropped();
         }
+        self.drain.finish(&self.output, &mut self.file, patience)
     }
 }

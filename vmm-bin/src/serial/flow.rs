@@ -63,19 +63,23 @@ impl Drain {
         count > 0
     }
 
-    /// Writes all that is left, waiting for `out` up to `patience`. Failures end it.
+    /// Writes all that is left, waiting for `out` up to `patience`. Failures end it. Returns how many bytes were never
+    /// written, since the start.
     pub(crate) fn finish<O: Write + AsFd>(
         &mut self,
         ring: &OutputRing,
         out: &mut O,
         patience: Duration,
-    ) {
+    ) -> u64 {
         let deadline = Instant::now().checked_add(patience);
         while let Flow::Blocked = self.flush(ring, out) {
             let left = deadline.and_then(|at| at.checked_duration_since(Instant::now()));
             let Some(left) = left else { break };
             wait_writable(out.as_fd(), left);
         }
+        let rest = self.chunk.len().saturating_sub(self.written);
+        let left = ring.len().saturating_add(rest);
+        ring.dropped().saturating_add(left as u64)
     }
 }
 
@@ -98,6 +102,7 @@ fn wait_writable(fd: BorrowedFd<'_>, patience: Duration) {
 mod tests {
     use super::*;
     use devices::Output;
+    use std::io::Read;
 
     /// Takes `room` bytes, three at a time, and then blocks.
     struct Slow {
@@ -152,11 +157,16 @@ mod tests {
 
     #[test]
     fn finishing_is_bounded_when_nobody_reads() {
-        let (mut near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (mut near, mut far) = std::os::unix::net::UnixStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();
         let ring = OutputRing::new(4 << 20);
         ring.write(&vec![b'x'; 4 << 20]);
-        Drain::default().finish(&ring, &mut near, Duration::from_millis(50));
+        ring.write(b"no room");
+        let lost = Drain::default().finish(&ring, &mut near, Duration::from_millis(50));
         assert!(!ring.is_empty(), "a socket's buffer is smaller than that");
+        drop(near);
+        let mut taken = Vec::new();
+        far.read_to_end(&mut taken).unwrap();
+        assert_eq!(taken.len() as u64 + lost, (4 << 20) + 7);
     }
 }

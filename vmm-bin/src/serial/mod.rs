@@ -79,6 +79,7 @@ fn ringer(bell: &Arc<Doorbell>) -> Arc<dyn Notify> {
 
 /// The far end of the line.
 pub(crate) trait Backend: MutEventSubscriber {
-    /// Writes out what the guest has said so far, for at most `patience`.
-    fn finish(&mut self, patience: Duration);
+    /// Writes out what the guest has said so far, for at most `patience`. Returns how many bytes nobody took, since
+    /// the start: those that found no room, and those that are left.
+    fn finish(&mut self, patience: Duration) -> u64;
 }

@@ -43,5 +43,7 @@ impl MutEventSubscriber for NullBackend {
 }
 
 impl Backend for NullBackend {
-    fn finish(&mut self, _patience: Duration) {}
+    fn finish(&mut self, _patience: Duration) -> u64 {
+        0
+    }
 }

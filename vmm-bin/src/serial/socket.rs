@@ -188,10 +188,13 @@ impl MutEventSubscriber for SocketBackend {
 }
 
 impl Backend for SocketBackend {
-    fn finish(&mut self, patience: Duration) {
-        if let Some(client) = &mut self.client {
-            self.drain
-                .finish(&self.output, &mut client.stream, patience);
+    fn finish(&mut self, patience: Duration) -> u64 {
+        match &mut self.client {
+            Some(client) => self
+                .drain
+                .finish(&self.output, &mut client.stream, patience),
+            // What waits for a client that never came is not missed.
+            None => self.output.dropped(),
         }
     }
 }

@@ -201,9 +201,10 @@ impl MutEventSubscriber for StdioBackend {
 }
 
 impl Backend for StdioBackend {
-    fn finish(&mut self, patience: Duration) {
-        if let Some(stdout) = &mut self.stdout {
-            self.drain.finish(&self.output, stdout, patience);
+    fn finish(&mut self, patience: Duration) -> u64 {
+        match &mut self.stdout {
+            Some(stdout) => self.drain.finish(&self.output, stdout, patience),
+            None => self.output.dropped(),
         }
     }
 }
