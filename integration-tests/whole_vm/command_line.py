@@ -6,6 +6,8 @@ import os
 import pathlib
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 
 from harness.cases import Skip, case
@@ -152,24 +154,54 @@ async def without_kvm_it_says_what_to_do():
         await refused("-m", "sh", "-c", hide, vmm_bin(), folder=folder, says=["/dev/kvm"], program="unshare")
 
 
+def refuses(path, user):
+    """Whether a connection to a socket fails for this user."""
+    program = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+    command = [sys.executable, "-c", program, path]
+    result = subprocess.run(command, user=user, group=user, extra_groups=[], capture_output=True, text=True, check=False)
+    return "PermissionError" in result.stderr
+
+
 @case(deadline=60)
 async def sockets_are_for_their_owner_only():
+    # What a file may be used for is not left to the umask.
+    for umask in (0o000, 0o022, 0o077):
+        with empty_folder() as folder:
+            folder.chmod(0o755)
+            process = await asyncio.create_subprocess_exec(
+                vmm_bin(), "--qmp", "unix:qmp", "--serial", "unix:serial", "-S", "--pidfile", "pid", cwd=folder,
+                stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL, umask=umask,
+            )
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    while not all((folder / name).exists() for name in ("qmp", "serial", "pid")):
+                        await asyncio.sleep(0.02)
+                for name in ("qmp", "serial"):
+                    assert (folder / name).stat().st_mode & 0o777 == 0o600, (name, oct(umask))
+                    if os.geteuid() == 0:
+                        assert refuses(folder / name, 65534), name
+                assert (folder / "pid").stat().st_mode & 0o177 == 0, oct(umask)
+                assert int((folder / "pid").read_text()) == process.pid
+                process.terminate()
+                async with asyncio.timeout(PATIENCE):
+                    assert await process.wait() == 0
+                assert os.listdir(folder) == []
+            finally:
+                if process.returncode is None:
+                    process.kill()
+
+
+@case(deadline=60)
+async def numbers_at_the_edges_are_taken_or_named():
+    edges = (0, 1, 254, 255, 256, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1, 2**64, -1)
     with empty_folder() as folder:
-        process = await asyncio.create_subprocess_exec(
-            vmm_bin(), "--qmp", "unix:qmp", "--serial", "unix:serial", "-S", "--pidfile", "pid", cwd=folder,
-            stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-        )
-        try:
-            async with asyncio.timeout(PATIENCE):
-                while not all((folder / name).exists() for name in ("qmp", "serial", "pid")):
-                    await asyncio.sleep(0.02)
-            for name in ("qmp", "serial"):
-                assert (folder / name).stat().st_mode & 0o777 == 0o600, name
-            assert int((folder / "pid").read_text()) == process.pid
-            process.terminate()
-            async with asyncio.timeout(PATIENCE):
-                assert await process.wait() == 0
-            assert os.listdir(folder) == []
-        finally:
-            if process.returncode is None:
-                process.kill()
+        for number in edges:
+            if not 1 <= number <= 254:
+                assert await refused("--cpus", number, folder=folder, says=["--cpus", str(number)]) == 2
+            # What is possible on a machine with much memory is not tried.
+            if number == 0 or number < 0 or number >= 2**63:
+                for unit in ("", "K", "M", "G"):
+                    value = f"{number}{unit}"
+                    assert await refused("--memory", value, folder=folder, says=["--memory", value]) == 2
+            elif number >= 2**31:
+                await refused("--memory", f"{number}G", folder=folder)

@@ -2,10 +2,10 @@
 
 import os
 
-from harness.cases import case
+from harness.cases import SLOWNESS, case
 from harness.guests import small_guest
 
-RESETS = 1000
+RESETS = int(os.environ.get("RESETS", "1000"))
 
 
 def footprint(vm):
@@ -18,7 +18,7 @@ def footprint(vm):
     return (len(os.listdir(f"{folder}/fd")), len(os.listdir(f"{folder}/task")), mappings), resident
 
 
-@case(deadline=120)
+@case(deadline=120 + SLOWNESS * RESETS / 100)
 async def a_thousand_resets_leave_nothing_behind():
     async with small_guest("spin") as vm:
         await vm.console.expect("R")
