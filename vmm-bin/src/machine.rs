@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use devices::{Clock as _, Notify, ResetType};
+use devices::{Notify, ResetType};
 use lifecycle::{Error, Machine, MachineError, Requests, ShutdownCause, WakeupReason};
 use log::{debug, error, warn};
 use runstate::RunState;
@@ -222,10 +222,7 @@ impl Time {
     /// planned.
     pub(crate) fn until_next_deadline(self, machine: &platform::Machine) -> Option<Duration> {
         let left = match self {
-            Self::Runs => {
-                let deadline = machine.next_deadline()?;
-                deadline.saturating_sub(machine.clock().now_ns())
-            }
+            Self::Runs => machine.until_next_deadline()?,
             Self::Alarm => machine.until_alarm()?,
             Self::Stands => return None,
         };

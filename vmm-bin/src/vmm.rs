@@ -29,7 +29,7 @@ use monitor::MonitorSocket;
 use monitor::run_state::Identity;
 use vcpu::{VcpuEvent, VcpuId};
 
-use crate::cli::{Address, Config, Guest, SerialTarget};
+use crate::cli::{Accel, Address, Config, Guest, SerialTarget};
 use crate::doorbell::Doorbell;
 use crate::endpoint::{Endpoint, Inherited};
 use crate::error::Error;
@@ -263,10 +263,11 @@ fn build(
     requests: &Arc<Requests>,
 ) -> Result<(platform::Machine, vcpu::PauseGuard<platform::Vcpu>), Error> {
     let described = platform::Config {
-        kvm: platform::KVM_DEVICE.into(),
+        accel: accelerator(config.accel),
         memory: config.memory,
         cpus: config.cpus.into(),
         boot: boot_source(&config.guest),
+        rtc: config.rtc,
     };
     let rearm = Arc::clone(bell);
     let outlets = platform::Outlets {
@@ -281,6 +282,13 @@ fn build(
     Ok(platform::Machine::new(
         &described, &outlets, power, on_event,
     )?)
+}
+
+fn accelerator(accel: Accel) -> platform::Accelerator {
+    match accel {
+        Accel::Kvm => platform::Accelerator::Kvm(platform::KVM_DEVICE.into()),
+        Accel::Qtest => platform::Accelerator::Qtest,
+    }
 }
 
 fn boot_source(guest: &Guest) -> BootSource {

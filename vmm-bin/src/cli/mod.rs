@@ -11,6 +11,7 @@ mod claims;
 mod error;
 mod help;
 mod options;
+mod rtc;
 mod values;
 
 use std::ffi::OsString;
@@ -24,6 +25,8 @@ pub(crate) use address::{Address, Side};
 use claims::Claims;
 pub(crate) use error::UsageError;
 use options::Options;
+
+use crate::platform::RtcTime;
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -50,6 +53,15 @@ pub(crate) enum Guest {
     },
     /// A flat firmware image.
     Firmware(PathBuf),
+}
+
+/// What executes the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Accel {
+    /// KVM.
+    Kvm,
+    /// Nothing: a test client plays the guest.
+    Qtest,
 }
 
 /// What is at the other end of the serial line.
@@ -116,12 +128,16 @@ pub(crate) struct Config {
     pub(crate) name: Option<String>,
     /// The VM's UUID, in lower case, if it has one.
     pub(crate) uuid: Option<String>,
+    /// What executes it.
+    pub(crate) accel: Accel,
     /// What runs in it.
     pub(crate) guest: Guest,
     /// Its memory, in bytes.
     pub(crate) memory: u64,
     /// How many vCPUs it has, 1 to 254.
     pub(crate) cpus: u8,
+    /// The time that its real-time clock keeps.
+    pub(crate) rtc: RtcTime,
     /// Its serial line.
     pub(crate) serial: SerialTarget,
     /// Whether a byte from its other end wakes a guest that sleeps.
@@ -188,8 +204,10 @@ fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
     Ok(Config {
         name: options.name.clone(),
         uuid: options.uuid.as_deref().map(values::uuid).transpose()?,
+        accel: values::accel(&options.accel)?,
         memory: values::memory(&options.memory)?,
         cpus: values::cpus(&options.cpus)?,
+        rtc: rtc::rtc(&options.rtc)?,
         serial,
         serial_wakes,
         debugcon: options

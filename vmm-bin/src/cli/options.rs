@@ -37,6 +37,15 @@ pub(super) struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Guest")]
     pub(super) firmware: Option<PathBuf>,
 
+    /// What executes the guest: kvm; or qtest, which is nothing: its virtual time stands, and a
+    /// test client plays the guest
+    #[arg(
+        long,
+        value_name = "WHICH",
+        default_value = "kvm",
+        help_heading = "Machine"
+    )]
+    pub(super) accel: String,
     /// Memory: MiB, or a number with K, M or G
     #[arg(
         long,
@@ -55,6 +64,15 @@ pub(super) struct Options {
         help_heading = "Machine"
     )]
     pub(super) cpus: String,
+    /// Real-time clock: clock=host (goes on while the VM is stopped) or clock=vm (stands with it);
+    /// base=utc (the host's time) or a date and time in UTC that it begins with
+    #[arg(
+        long,
+        value_name = "clock=WHICH,base=TIME",
+        default_value = "clock=host",
+        help_heading = "Machine"
+    )]
+    pub(super) rtc: String,
     /// Serial console: stdio (the default, unless the monitor has it),
     /// unix:PATH, file:PATH or none; with ,wakeup=on a key wakes the guest
     #[arg(

@@ -4,10 +4,22 @@ use std::path::PathBuf;
 
 use super::address::{Address, Side};
 use super::error::UsageError;
-use super::{ExitCodes, Seccomp, SerialTarget};
+use super::{Accel, ExitCodes, Seccomp, SerialTarget};
 
 /// The most vCPUs: local APIC ids have 8 bits, and two of their values are taken.
 const MOST_CPUS: u8 = 254;
+
+/// `--accel`.
+pub(super) fn accel(text: &str) -> Result<Accel, UsageError> {
+    match text {
+        "kvm" => Ok(Accel::Kvm),
+        "qtest" => Ok(Accel::Qtest),
+        _ => {
+            let remedy = "use kvm or qtest";
+            Err(UsageError::value("--accel", text, "is not known", remedy))
+        }
+    }
+}
 
 /// `--memory`: bytes.
 pub(super) fn memory(text: &str) -> Result<u64, UsageError> {

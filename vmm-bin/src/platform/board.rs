@@ -28,16 +28,17 @@ use devices::pvpanic::{self, PvPanic};
 use devices::reset_control::{self, Chipset, ResetControl};
 use devices::serial::{self, Serial};
 use devices::{
-    Bus, BusBuilder, BusDevice, Clock, HostClock, Mapping, ResetTree, ResetType, Resettable, Timed,
+    Bus, BusBuilder, BusDevice, Clock, Mapping, ResetTree, ResetType, Resettable, Timed,
     WakeupReason,
 };
 
+use super::accel::Accel;
 use super::acpi::SLEEP_TYPES;
 use super::clock::VirtualClock;
 use super::error::Error;
-use super::kvm::Vm;
 use super::layout::{COM1_IRQ, HOLE_START, RTC_IRQ, SCI_IRQ};
 use super::machine::Outlets;
+use super::rtc_time::RtcTime;
 use super::vcpu_run::HoldGate;
 
 /// The devices.
@@ -48,6 +49,9 @@ pub(crate) struct Board {
     serial: Arc<Serial>,
     acpi_pm: Arc<AcpiPm>,
     rtc: Arc<CmosRtc>,
+    rtc_clock: Arc<dyn Clock>,
+    /// The real-time clock goes on while all other time stands.
+    rtc_goes_on: bool,
     clock: Arc<VirtualClock>,
 }
 
@@ -57,13 +61,15 @@ impl std::fmt::Debug for Board {
     }
 }
 
-/// What firmware finds in CMOS memory.
+/// What firmware finds in CMOS memory, and the time there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
     /// Bytes of RAM.
     pub(crate) memory: u64,
     /// How many vCPUs.
     pub(crate) cpus: u32,
+    /// The time that the real-time clock keeps.
+    pub(crate) rtc: RtcTime,
 }
 
 /// Where SeaBIOS looks for the number of processors beside the first.
@@ -105,7 +111,7 @@ impl Board {
     /// # Errors
     /// When they do not fit together, which a test of this module excludes.
     pub(crate) fn new(
-        vm: &Vm,
+        accel: &Accel,
         shape: Shape,
         clock: &Arc<VirtualClock>,
         power: &Arc<HoldGate>,
@@ -115,7 +121,7 @@ impl Board {
             pio: BusBuilder::pio(),
             resets: ResetTree::new(),
         };
-        let line = |gsi| Arc::new(vm.irq_line(gsi));
+        let line = |gsi| accel.irq_line(gsi);
         let power = || Arc::<HoldGate>::clone(power);
 
         let serial = Arc::new(Serial::with_input_notify(
@@ -135,12 +141,13 @@ impl Board {
         );
         let acpi_pm = Arc::new(acpi_pm.map_err(Error::Board)?);
         assembly.add("acpi-pm", &acpi_pm::PORTS, &acpi_pm)?;
+        let rtc_clock = shape.rtc.clock(clock);
         let rtc = CmosRtc::new(
             cmos_memory(shape.memory),
             cmos_rtc::Wiring {
                 irq: line(RTC_IRQ),
                 power: power(),
-                clock: Arc::new(HostClock),
+                clock: Arc::clone(&rtc_clock),
                 rearm: Arc::clone(&wiring.rearm),
             },
         );
@@ -167,6 +174,8 @@ impl Board {
             resets: assembly.resets,
             clock: Arc::clone(clock),
             rtc,
+            rtc_clock,
+            rtc_goes_on: shape.rtc.goes_on(),
             serial,
             acpi_pm,
         })
@@ -217,10 +226,10 @@ impl Board {
             .map_err(Error::Board)
     }
 
-    /// When [`tick`](Self::tick) is due next, in nanoseconds of the virtual clock. The real-time
-    /// clock follows the host's: its deadlines are converted.
+    /// When [`tick`](Self::tick) is due next for a device that follows the virtual clock, in
+    /// nanoseconds of that clock.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
-        let alarm = self.until_alarm();
+        let alarm = self.until_rtc().filter(|_| !self.rtc_goes_on);
         let alarm = alarm.map(|left| self.clock.now_ns().saturating_add(left));
         [self.acpi_pm.next_deadline(), alarm]
             .into_iter()
@@ -234,11 +243,15 @@ impl Board {
         self.tick_alarm();
     }
 
-    /// How many nanoseconds the real-time clock has until it is due. It goes on when all other time
-    /// stands.
+    /// How many nanoseconds the real-time clock has until it is due, if it follows the host's time
+    /// and so goes on when all other time stands.
     pub(crate) fn until_alarm(&self) -> Option<u64> {
-        let wall = self.rtc.next_deadline()?;
-        Some(wall.saturating_sub(HostClock.now_ns()))
+        self.until_rtc().filter(|_| self.rtc_goes_on)
+    }
+
+    fn until_rtc(&self) -> Option<u64> {
+        let due = self.rtc.next_deadline()?;
+        Some(due.saturating_sub(self.rtc_clock.now_ns()))
     }
 
     /// Lets the real-time clock alone do what is due.

@@ -35,6 +35,8 @@ const RUNNING: u64 = u64::MAX;
 #[derive(Debug)]
 pub(crate) struct VirtualClock {
     origin: Instant,
+    /// It moves when it is told to, and never by itself.
+    stepped: bool,
     /// Time that passed while it stood.
     stood: AtomicU64,
     /// The time it stopped at, or [`RUNNING`].
@@ -44,8 +46,19 @@ pub(crate) struct VirtualClock {
 impl VirtualClock {
     /// A clock that reads 0 and stands.
     pub(crate) fn stopped() -> Self {
+        Self::new(false)
+    }
+
+    /// A clock that reads 0 and moves only by [`advance_to`](Self::advance_to): stopping and
+    /// starting it do nothing.
+    pub(crate) fn stepped() -> Self {
+        Self::new(true)
+    }
+
+    fn new(stepped: bool) -> Self {
         Self {
             origin: Instant::now(),
+            stepped,
             stood: AtomicU64::new(0),
             frozen: AtomicU64::new(0),
         }
@@ -54,6 +67,28 @@ impl VirtualClock {
     /// Nanoseconds since it was made.
     fn elapsed(&self) -> u64 {
         u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(RUNNING.saturating_sub(1))
+    }
+
+    /// Whether it moves only by [`advance_to`](Self::advance_to).
+    pub(crate) fn is_stepped(&self) -> bool {
+        self.stepped
+    }
+
+    /// Moves a clock that is [`stepped`](Self::stepped) on to `now_ns`, and never back. Does nothing
+    /// to one that runs by itself. At most once at a time.
+    #[cfg_attr(
+        not(test),
+        expect(
+            dead_code,
+            reason = "the server of the test client's protocol is to use it"
+        )
+    )]
+    pub(crate) fn advance_to(&self, now_ns: u64) {
+        if self.stepped {
+            let latest = RUNNING.saturating_sub(1);
+            let now = now_ns.min(latest).max(self.now_ns());
+            self.frozen.store(now, Ordering::Release);
+        }
     }
 
     /// Stops it; `false` if it stood.
@@ -68,7 +103,7 @@ impl VirtualClock {
     /// Lets it go on from where it stopped; `false` if it ran.
     pub(crate) fn start(&self) -> bool {
         let frozen = self.frozen.load(Ordering::Relaxed);
-        if frozen == RUNNING {
+        if frozen == RUNNING || self.stepped {
             return false;
         }
         // A reader that still sees it frozen reads the frozen time; one that sees it running
@@ -240,5 +275,20 @@ mod tests {
         assert_eq!(clock.now_ns(), stopped);
         clock.start();
         assert!(clock.now_ns() >= stopped);
+    }
+    #[test]
+    fn a_stepped_clock_moves_when_it_is_told_to_and_never_back() {
+        let clock = VirtualClock::stepped();
+        assert!(!clock.start());
+        assert_eq!(clock.now_ns(), 0);
+        clock.advance_to(5);
+        clock.advance_to(3);
+        assert_eq!(clock.now_ns(), 5);
+        assert!(!clock.stop());
+        clock.advance_to(u64::MAX);
+        assert_eq!(clock.now_ns(), u64::MAX - 1);
+        let clock = VirtualClock::stopped();
+        clock.advance_to(5);
+        assert_eq!(clock.now_ns(), 0);
     }
 }

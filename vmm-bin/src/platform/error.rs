@@ -13,7 +13,8 @@ pub(crate) enum Error {
     /// There is no KVM device.
     #[error(
         "{} does not exist: this host offers no KVM (load kvm-intel or kvm-amd, enable \
-         virtualisation in the firmware, or nested virtualisation in the outer VM)",
+         virtualisation in the firmware, or nested virtualisation in the outer VM; --accel qtest \
+         needs no KVM, but executes no guest)",
         path.display()
     )]
     KvmAbsent {

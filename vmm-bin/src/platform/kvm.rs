@@ -20,7 +20,7 @@ pub(crate) const DEVICE: &str = "/dev/kvm";
 const API_VERSION: i32 = 12;
 
 /// The most vCPUs: local APIC ids have 8 bits, and 255 is the broadcast address.
-const MOST_CPUS: u32 = 254;
+pub(crate) const MOST_CPUS: u32 = 254;
 
 /// What a machine cannot do without, with the name by which KVM's documentation knows it.
 const NEEDED: [(Cap, &str); 9] = [

@@ -12,39 +12,37 @@
 //! same order, so that the second boot is the first one again.
 
 use std::cell::Cell;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use devices::ResetType;
 use devices::serial::Serial;
-use kvm_bindings::{
-    KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, kvm_irqchip, kvm_pit_state2,
-};
+use devices::{Clock as _, ResetType};
+use vcpu::{PauseGuard, VcpuEvents, VcpuId, VcpuSet};
 
-use vcpu::{PauseGuard, VcpuEvents, VcpuId, VcpuRun, VcpuSet};
-
+use super::accel::{Accel, Choice, Seat, Vcpu};
 use super::acpi::Tables;
 use super::board::{Board, Shape};
 use super::boot::{BootSource, Images};
-use super::clock::{KvmClock, VirtualClock, resume_vcpu};
+use super::clock::VirtualClock;
 use super::cpu::{self, BootState, RealMode};
 use super::error::Error;
-use super::kvm::{Host, Vm};
 use super::memory::Memory;
-use super::vcpu_run::{GuestEvents, Handler, HoldGate, Vcpu};
+use super::rtc_time::RtcTime;
+use super::vcpu_run::{GuestEvents, Handler, HoldGate};
 
 /// What machine to build.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
-    /// The KVM device, usually [`super::kvm::DEVICE`].
-    pub(crate) kvm: PathBuf,
+    /// What executes the guest.
+    pub(crate) accel: Choice,
     /// Bytes of RAM.
     pub(crate) memory: u64,
     /// How many vCPUs.
     pub(crate) cpus: u32,
     /// What to boot.
     pub(crate) boot: BootSource,
+    /// The time that the real-time clock keeps.
+    pub(crate) rtc: RtcTime,
 }
 
 /// The machine. Everything is done through `&self`; it lives on the main-loop thread.
@@ -52,15 +50,13 @@ pub(crate) struct Machine {
     // In the order in which they go: the vCPUs first.
     vcpus: VcpuSet<Vcpu>,
     board: Board,
-    kvm_clock: KvmClock,
     clock: Arc<VirtualClock>,
-    chips: Chips,
-    vm: Vm,
+    accel: Accel,
     tables: Tables,
     images: Mutex<Images>,
     memory: Memory,
-    /// What the first vCPU wakes up with.
-    waking: RealMode,
+    /// What the first vCPU wakes up with, if it executes anything.
+    waking: Option<RealMode>,
     /// The guest sleeps (S3).
     asleep: Cell<bool>,
 }
@@ -88,8 +84,8 @@ impl Machine {
         vcpu_events: impl VcpuEvents,
     ) -> Result<(Self, PauseGuard<Vcpu>), Error> {
         let mut images = Images::open(&config.boot)?;
-        let host = Host::open(&config.kvm)?;
-        let most = host.most_cpus();
+        let accel = Accel::open(&config.accel)?;
+        let most = accel.most_cpus();
         if !(1..=most).contains(&config.cpus) {
             return Err(Error::CpuCount {
                 asked: config.cpus,
@@ -97,51 +93,42 @@ impl Machine {
             });
         }
         let tables = Tables::new(config.cpus)?;
-        let memory = Memory::new(config.memory, images.firmware_size(), host.address_bits())?;
+        let firmware = images.firmware_size();
+        let memory = Memory::new(config.memory, firmware, accel.address_bits())?;
         let entry = images.load(&memory, &tables)?;
         cpu::write_boot_structures(&memory, entry)?;
         let boot = BootState::new(entry, images.is_kernel());
 
-        let vm = host.create_vm()?;
-        memory.attach(&vm)?;
-        vm.create_interrupt_controllers()?;
-        let clock = Arc::new(VirtualClock::stopped());
+        accel.attach(&memory)?;
+        let clock = Arc::new(accel.clock());
         let gate = Arc::new(HoldGate::new(events));
         let shape = Shape {
             memory: memory.size(),
             cpus: config.cpus,
+            rtc: config.rtc,
         };
-        let board = Board::new(&vm, shape, &clock, &gate, outlets)?;
+        let board = Board::new(&accel, shape, &clock, &gate, outlets)?;
         board.reset(ResetType::Cold)?;
 
         let (vcpus, guard) = VcpuSet::new_paused(vcpu_events);
-        let msrs = cpu::state_msrs(&host.msrs()?);
         let mut waking = None;
         for index in 0..config.cpus {
             let id = VcpuId(index);
             let memory = memory.regions().clone();
             let handler = Handler::new(id, &board, Arc::clone(&gate), memory);
-            let made = make_vcpu(&host, &vm, index, config.cpus, &msrs, &boot, handler)?;
-            waking.get_or_insert(made.1);
-            vcpus.add(id, made.0)?;
+            let count = config.cpus;
+            let (vcpu, wakes_with) = accel.make_vcpu(Seat { index, count }, &boot, handler)?;
+            waking = waking.or(wakes_with);
+            vcpus.add(id, vcpu)?;
         }
-        let waking = waking.ok_or(Error::CpuCount {
-            asked: config.cpus,
-            max: most,
-        })?;
-        let kvm_clock = KvmClock::new(&vm);
-        kvm_clock.stop()?;
-        let chips = Chips::capture(&vm)?;
-        let images = Mutex::new(images);
+        accel.settle()?;
         let machine = Self {
             vcpus,
             board,
-            kvm_clock,
             clock,
-            chips,
-            vm,
+            accel,
             tables,
-            images,
+            images: Mutex::new(images),
             memory,
             waking,
             asleep: Cell::new(false),
@@ -160,6 +147,13 @@ impl Machine {
     }
 
     /// The devices' clock.
+    #[cfg_attr(
+        not(test),
+        expect(
+            dead_code,
+            reason = "the server of the test client's protocol is to use it"
+        )
+    )]
     pub(crate) fn clock(&self) -> &Arc<VirtualClock> {
         &self.clock
     }
@@ -170,7 +164,7 @@ impl Machine {
     /// What KVM says; the devices' clock stands all the same.
     pub(crate) fn stop_clock(&self) -> Result<(), Error> {
         self.clock.stop();
-        self.kvm_clock.stop()
+        self.accel.stop_time()
     }
 
     /// Lets the guest's time go on from where it stopped, before the vCPUs are resumed. Does
@@ -183,17 +177,7 @@ impl Machine {
             return Ok(());
         }
         self.clock.start();
-        let Some(lag) = self.kvm_clock.start()? else {
-            return Ok(());
-        };
-        for vcpu in self.vcpus.vcpus().iter() {
-            // An exited vCPU has no time; a full queue means that it never gets to run.
-            let queued = vcpu.queue_on(move |vcpu: &mut Vcpu| resume_vcpu(vcpu.fd(), lag));
-            if let Err(error) = queued {
-                log::debug!("{}: not told that time goes on: {error}", vcpu.id());
-            }
-        }
-        Ok(())
+        self.accel.start_time(&self.vcpus)
     }
 
     /// Resets the machine. The vCPUs must be paused.
@@ -213,25 +197,7 @@ impl Machine {
         let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = images.load(&self.memory, &self.tables)?;
         cpu::write_boot_structures(&self.memory, entry)?;
-        self.reset_processors(deadline)
-    }
-
-    /// Resets the interrupt controllers, the interval timer and every vCPU.
-    fn reset_processors(&self, deadline: Option<Instant>) -> Result<(), Error> {
-        self.chips.apply(&self.vm)?;
-        for vcpu in self.vcpus.vcpus().iter() {
-            let queued = vcpu.queue_on(|vcpu: &mut Vcpu| {
-                if let Err(error) = cpu::rebuild_mmu(vcpu.fd()) {
-                    log::warn!("KVM: cannot rebuild a vCPU's view of memory: {error}");
-                }
-            });
-            if let Err(error) = queued {
-                log::debug!("{}: {error}", vcpu.id());
-            }
-        }
-        self.vcpus.reset_all(deadline)?;
-        self.kvm_clock.reset(self.chips.pit);
-        Ok(())
+        self.accel.reset(&self.vcpus, deadline)
     }
 
     /// Presses the power button; `false` if the guest did not ask to be told of it.
@@ -245,19 +211,18 @@ impl Machine {
     /// # Errors
     /// When a vCPU has ended or KVM refuses.
     pub(crate) fn inject_nmi(&self) -> Result<(), Error> {
-        for vcpu in self.vcpus.vcpus().iter() {
-            vcpu.queue_on(|vcpu: &mut Vcpu| {
-                if let Err(error) = cpu::inject_nmi(vcpu.fd()) {
-                    log::warn!("KVM: cannot inject an NMI: {error}");
-                }
-            })?;
-        }
-        Ok(())
+        self.accel.inject_nmi(&self.vcpus)
     }
 
-    /// When [`tick`](Self::tick) is due next, in nanoseconds of [`clock`](Self::clock).
-    pub(crate) fn next_deadline(&self) -> Option<u64> {
-        self.board.next_deadline()
+    /// How many nanoseconds of the host's time there are until [`tick`](Self::tick) is due, while
+    /// the guest's time passes. A clock that moves only when told to brings nothing nearer.
+    pub(crate) fn until_next_deadline(&self) -> Option<u64> {
+        let now = self.clock.now_ns();
+        let planned = self.board.next_deadline();
+        let planned = planned.map(|deadline| deadline.saturating_sub(now));
+        let planned = planned.filter(|left| *left == 0 || !self.clock.is_stepped());
+        let alarm = self.board.until_alarm();
+        planned.into_iter().chain(alarm).min()
     }
 
     /// Lets the devices do what is due.
@@ -275,82 +240,13 @@ pub(crate) struct Outlets {
     pub(crate) serial_room: Arc<dyn devices::Notify>,
     /// Where the debug console's bytes go; without it there is no debug console.
     pub(crate) debugcon: Option<Arc<dyn devices::Output>>,
-    /// Called when [`Machine::next_deadline`] may have changed.
+    /// Called when [`Machine::until_next_deadline`] may have changed.
     pub(crate) rearm: Arc<dyn devices::Notify>,
 }
 
 impl std::fmt::Debug for Outlets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Outlets").finish_non_exhaustive()
-    }
-}
-
-/// Makes one vCPU, in the state of power-on; and what it would wake up with.
-fn make_vcpu(
-    host: &Host,
-    vm: &Vm,
-    index: u32,
-    count: u32,
-    msrs: &[u32],
-    boot: &BootState,
-    handler: Handler,
-) -> Result<(Vcpu, RealMode), Error> {
-    let failed = |source| Error::Vcpu { index, source };
-    let fd = vm.create_vcpu(index)?;
-    let cpuid = cpu::cpuid_for(host.cpuid(), index, count).ok_or(Error::KvmCapability {
-        name: "KVM_CAP_EXT_CPUID",
-    })?;
-    fd.set_cpuid2(&cpuid)
-        .map_err(Error::kvm("set a vCPU's CPUID leaves"))?;
-    let mut vcpu = Vcpu::new(fd, vm.fd().run_size(), msrs.to_vec(), handler).map_err(failed)?;
-    let mut state = vcpu.save().map_err(failed)?;
-    let waking = RealMode::of(&state);
-    cpu::power_on(&mut state, boot, index == 0);
-    vcpu.set_reset_state(state);
-    vcpu.reset().map_err(failed)?;
-    Ok((vcpu, waking))
-}
-
-/// The interrupt controllers and the interval timer as KVM made them.
-struct Chips {
-    irqchips: [kvm_irqchip; 3],
-    pit: kvm_pit_state2,
-}
-
-impl Chips {
-    /// Reads them.
-    fn capture(vm: &Vm) -> Result<Self, Error> {
-        let mut irqchips = [
-            KVM_IRQCHIP_PIC_MASTER,
-            KVM_IRQCHIP_PIC_SLAVE,
-            KVM_IRQCHIP_IOAPIC,
-        ]
-        .map(|chip_id| kvm_irqchip {
-            chip_id,
-            ..Default::default()
-        });
-        for chip in &mut irqchips {
-            vm.fd()
-                .get_irqchip(chip)
-                .map_err(Error::kvm("read an interrupt controller"))?;
-        }
-        let pit = vm
-            .fd()
-            .get_pit2()
-            .map_err(Error::kvm("read the interval timer"))?;
-        Ok(Self { irqchips, pit })
-    }
-
-    /// Puts them back.
-    fn apply(&self, vm: &Vm) -> Result<(), Error> {
-        for chip in &self.irqchips {
-            vm.fd()
-                .set_irqchip(chip)
-                .map_err(Error::kvm("reset an interrupt controller"))?;
-        }
-        vm.fd()
-            .set_pit2(&self.pit)
-            .map_err(Error::kvm("reset the interval timer"))
     }
 }
 

@@ -14,14 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use devices::{Bus, PowerRequest, PowerSink, WakeupReason};
-use vcpu::kvm::{ExitHandler, KvmExit, KvmVcpu};
+use vcpu::kvm::{ExitHandler, KvmExit};
 use vcpu::{Control, VcpuId};
 use vm_memory::GuestMemoryMmap;
 
 use super::board::Board;
-
-/// The vCPU of this machine.
-pub(crate) type Vcpu = KvmVcpu<Handler>;
 
 /// `KVM_SYSTEM_EVENT_*`.
 const EVENT_SHUTDOWN: u32 = 1;

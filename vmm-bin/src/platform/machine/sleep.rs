@@ -21,9 +21,9 @@ use devices::{ResetType, WakeupReason};
 use vcpu::VcpuId;
 
 use super::Machine;
+use crate::platform::accel::Vcpu;
 use crate::platform::cpu::RealMode;
 use crate::platform::error::Error;
-use crate::platform::vcpu_run::Vcpu;
 
 /// The vCPU that boots, and wakes up.
 const FIRST: VcpuId = VcpuId(0);
@@ -59,32 +59,35 @@ impl Machine {
     fn resume_guest(&self, deadline: Option<Instant>) -> Result<(), Error> {
         let start = self.waking_registers()?;
         self.board.reset(ResetType::Wakeup)?;
-        self.reset_processors(deadline)?;
+        self.accel.reset(&self.vcpus, deadline)?;
         if let Some(start) = start {
             self.board.take_suspend_mark();
             let entered = self.vcpus.run_on(FIRST, deadline, move |vcpu: &mut Vcpu| {
-                start.enter(vcpu.fd())
+                vcpu.kvm().map_or(Ok(()), |kvm| start.enter(kvm.fd()))
             })?;
             entered.map_err(Error::kvm("put a vCPU at the waking vector"))?;
         }
         Ok(())
     }
 
-    /// Where the first vCPU goes; `None` for the reset vector.
+    /// Where the first vCPU goes; `None` for the reset vector, and where nothing executes.
     fn waking_registers(&self) -> Result<Option<RealMode>, Error> {
+        let Some(waking) = self.waking else {
+            return Ok(None);
+        };
         let images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
         if images.is_firmware() {
             return Ok(None);
         }
         let vector = self.tables.waking_vector(&self.memory)?;
-        match self.waking.at(vector) {
+        match waking.at(vector) {
             Some(start) => Ok(Some(start)),
             None => Err(Error::WakingVector { vector }),
         }
     }
 
-    /// How many nanoseconds there are until an alarm is due, by the wall clock: it goes on while
-    /// the guest sleeps.
+    /// How many nanoseconds there are until an alarm is due, by a clock that goes on while the guest
+    /// sleeps.
     pub(crate) fn until_alarm(&self) -> Option<u64> {
         self.board.until_alarm()
     }

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use devices::{Clock as _, NoNotify, OutputRing, PowerRequest, WakeupReason};
+use devices::{NoNotify, OutputRing, PowerRequest, WakeupReason};
 use vcpu::{VcpuEvent, VcpuState};
 use vmm_sys_util::tempfile::TempFile;
 
@@ -22,6 +22,7 @@ use super::guests::{
     TRIPLE_FAULT, WAIT_FOR_NMI,
 };
 use super::*;
+use crate::platform::accel::KvmAccel;
 use crate::platform::boot::{FlatImage, test_images::pvh_kernel};
 use crate::platform::kvm::DEVICE;
 use crate::platform::sys;
@@ -72,10 +73,11 @@ impl Bench {
             return None;
         }
         let config = Config {
-            kvm: DEVICE.into(),
+            accel: Choice::Kvm(DEVICE.into()),
             memory: 4 << 20,
             cpus,
             boot,
+            rtc: RtcTime::default(),
         };
         let (sender, heard) = channel();
         let (said, failed) = (sender.clone(), sender.clone());
@@ -109,6 +111,13 @@ impl Bench {
             offset: 0x7c00,
         };
         Self::new(1, BootSource::Flat(image))
+    }
+
+    fn kvm(&self) -> &KvmAccel {
+        match &self.machine.accel {
+            Accel::Kvm(kvm) => kvm,
+            Accel::Qtest(_) => panic!("a bench has KVM"),
+        }
     }
 
     fn resume(&mut self) {
@@ -266,16 +275,16 @@ fn a_reset_while_time_stands_resets_the_interval_timer() {
     let Some(mut bench) = Bench::real_mode(WAIT_FOR_NMI) else {
         return;
     };
-    let fresh = bench.machine.chips.pit;
+    let fresh = bench.kvm().fresh_pit();
     bench.resume();
     bench.expect("r");
-    let mut pit = bench.machine.vm.fd().get_pit2().unwrap();
+    let mut pit = bench.kvm().vm().fd().get_pit2().unwrap();
     (pit.channels[0].mode, pit.channels[0].count) = (2, 1193);
-    bench.machine.vm.fd().set_pit2(&pit).unwrap();
+    bench.kvm().vm().fd().set_pit2(&pit).unwrap();
     bench.pause();
     bench.reset();
     bench.resume();
-    let pit = bench.machine.vm.fd().get_pit2().unwrap();
+    let pit = bench.kvm().vm().fd().get_pit2().unwrap();
     assert_eq!(pit.channels[0].mode, fresh.channels[0].mode);
     assert_eq!(pit.channels[0].count, fresh.channels[0].count);
 }
@@ -291,7 +300,7 @@ fn a_counter_that_a_reset_began_again_is_not_put_back_further() {
     std::thread::sleep(Duration::from_millis(50));
     let before = sys::host_tsc();
     bench.reset();
-    let lag = bench.machine.kvm_clock.start().unwrap().unwrap();
+    let lag = bench.kvm().clock().start().unwrap().unwrap();
     assert!(lag.cycles() <= sys::host_tsc() - before, "{lag:?}");
 }
 
@@ -311,7 +320,15 @@ fn a_vcpu_that_was_not_started_gets_no_nmi() {
     bench.machine.inject_nmi().unwrap();
     bench.expect("N");
     let deadline = Instant::now().checked_add(PATIENCE);
-    let pending = |vcpu: &mut Vcpu| vcpu.fd().get_vcpu_events().unwrap().nmi.pending;
+    let pending = |vcpu: &mut Vcpu| {
+        vcpu.kvm()
+            .unwrap()
+            .fd()
+            .get_vcpu_events()
+            .unwrap()
+            .nmi
+            .pending
+    };
     assert_eq!(
         bench
             .machine
@@ -331,7 +348,7 @@ fn tsc(bench: &Bench) -> u64 {
             ..Default::default()
         };
         let mut msrs = kvm_bindings::Msrs::from_entries(&[entry]).unwrap();
-        vcpu.fd().get_msrs(&mut msrs).unwrap();
+        vcpu.kvm().unwrap().fd().get_msrs(&mut msrs).unwrap();
         msrs.as_slice()[0].data
     };
     bench
@@ -349,9 +366,9 @@ fn tsc_moves(bench: &Bench) -> bool {
     let shift = |by: u64| {
         let deadline = Instant::now().checked_add(PATIENCE);
         let shift = move |vcpu: &mut Vcpu| {
-            let offset = sys::tsc_offset(vcpu.fd())?;
-            let steady = sys::tsc_offset(vcpu.fd())? == offset;
-            sys::set_tsc_offset(vcpu.fd(), offset.wrapping_add(by)).map(|()| steady)
+            let offset = sys::tsc_offset(vcpu.kvm().unwrap().fd())?;
+            let steady = sys::tsc_offset(vcpu.kvm().unwrap().fd())? == offset;
+            sys::set_tsc_offset(vcpu.kvm().unwrap().fd(), offset.wrapping_add(by)).map(|()| steady)
         };
         bench
             .machine
@@ -375,13 +392,13 @@ fn the_guests_clocks_stand_while_the_machine_does() {
     bench.expect("r");
     bench.pause();
     let tsc_moves = tsc_moves(&bench);
-    let stopped = bench.machine.vm.fd().get_clock().unwrap().clock;
+    let stopped = bench.kvm().vm().fd().get_clock().unwrap().clock;
     // The counter stops with `stop_clock`: what passed since belongs to the stop.
     let tsc_stopped = tsc(&bench);
     std::thread::sleep(Duration::from_millis(300));
     let (started, host_tsc) = (Instant::now(), sys::host_tsc());
     bench.resume();
-    let went_on = bench.machine.vm.fd().get_clock().unwrap().clock;
+    let went_on = bench.kvm().vm().fd().get_clock().unwrap().clock;
     let bound = u64::try_from(started.elapsed().as_nanos()).unwrap();
     assert!(
         went_on.saturating_sub(stopped) <= bound,
@@ -408,8 +425,8 @@ fn the_power_button_is_lost_on_a_guest_that_does_not_listen() {
     assert!(
         bench
             .machine
-            .next_deadline()
-            .is_none_or(|deadline| deadline > 0)
+            .until_next_deadline()
+            .is_none_or(|left| left > 0)
     );
     bench.machine.tick();
 }
@@ -424,10 +441,11 @@ fn an_impossible_machine_is_one_clear_message() {
             offset: 0x7c00,
         };
         let config = Config {
-            kvm: DEVICE.into(),
+            accel: Choice::Kvm(DEVICE.into()),
             memory,
             cpus,
             boot: BootSource::Flat(image),
+            rtc: RtcTime::default(),
         };
         let outlets = Outlets {
             serial: Arc::new(OutputRing::new(1)),
