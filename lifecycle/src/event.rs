@@ -61,6 +61,8 @@ pub enum Event {
         /// What the guest told.
         info: Option<PanicInfo>,
     },
+    /// The guest asks to be shut down through pvpanic, and a shutdown follows.
+    GuestPvshutdown,
 }
 
 impl Event {
@@ -79,6 +81,7 @@ impl Event {
             Self::Watchdog { .. } => "WATCHDOG",
             Self::GuestPanicked { .. } => "GUEST_PANICKED",
             Self::GuestCrashloaded { .. } => "GUEST_CRASHLOADED",
+            Self::GuestPvshutdown => "GUEST_PVSHUTDOWN",
         }
     }
 }

@@ -254,6 +254,21 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
                 Step::RequestShutdown(cause) => {
                     self.requests.shutdown(cause);
                 }
+                Step::RequestPoweroff(cause) => {
+                    self.requests.post_poweroff(cause);
+                }
+                Step::RequestReset(cause) => {
+                    self.request_reset(cause);
+                }
+                Step::RequestPowerdown => {
+                    self.requests.powerdown();
+                }
+                Step::ReportWatchdog => self.sink.report(&Report::WatchdogFired),
+                Step::InjectNmi => {
+                    if let Err(error) = self.machine.inject_nmi() {
+                        self.sink.report(&Report::Failed(error));
+                    }
+                }
                 Step::Drop(phase) => self.dropped(phase),
                 Step::Hold(_) => self.requests.suspend.store(true, Ordering::Release),
                 Step::Exit { failure } => return Err(Cut::Exit { failure }),
@@ -387,6 +402,8 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
                 guest: reason.is_guest(),
                 reason,
             },
+            Notice::GuestPvshutdown => Event::GuestPvshutdown,
+            Notice::Watchdog(action) => Event::Watchdog { action },
             Notice::GuestPanicked(action) => Event::GuestPanicked {
                 action,
                 info: told.panicked,

@@ -1,5 +1,5 @@
 //! What the guest, its devices and its past do to the machine, told on the main loop's thread:
-//! panics, watchdogs, resets, wakeups, and the state that a migration brings.
+//! panics, resets, wakeups, and the state that a migration brings.
 //!
 //! The rule that must never be broken: an event that explains a stop comes before the stop.
 
@@ -12,7 +12,6 @@ use crate::event::{Event, EventSink, Report};
 use crate::lifecycle::{Lifecycle, Outcome};
 use crate::machine::Machine;
 use crate::panic::{GuestPanicAction, PanicInfo, panic_action};
-use crate::policy::WatchdogAction;
 use crate::posting::{Posted, ResetAdmission, admit_reset};
 
 impl<M: Machine, S: EventSink> Lifecycle<M, S> {
@@ -94,36 +93,6 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
     pub fn suspend_to_disk(&self) {
         self.announce(Event::SuspendDisk);
         self.requests.shutdown(ShutdownCause::GuestShutdown);
-    }
-
-    /// The watchdog expired: an event, and what the watchdog action says.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NmiNotSupported`], and what a machine's injection returns.
-    pub fn watchdog_expired(&self) -> Result<(), Error> {
-        let action = self.policy().actions().watchdog;
-        // A pause is prepared first and latched last: the event comes before the stop.
-        let stop = (action == WatchdogAction::Pause).then(|| self.requests.vmstop_prepare());
-        self.announce(Event::Watchdog { action });
-        if let Some(stop) = stop {
-            stop.request(RunState::Watchdog);
-        }
-        match action {
-            WatchdogAction::Reset => {
-                self.request_reset(ShutdownCause::GuestReset);
-            }
-            WatchdogAction::Shutdown => {
-                self.requests.powerdown();
-            }
-            WatchdogAction::Poweroff => {
-                self.requests.post_poweroff(ShutdownCause::GuestReset);
-            }
-            WatchdogAction::Debug => self.sink.report(&Report::WatchdogFired),
-            WatchdogAction::InjectNmi => self.machine.inject_nmi()?,
-            WatchdogAction::Pause | WatchdogAction::None => {}
-        }
-        Ok(())
     }
 
     /// Asks for a reset, and reports at once if it has to be a shutdown.

@@ -23,6 +23,10 @@ pub struct RequestsState {
     pub crashloaded: Option<Option<PanicInfo>>,
     /// A suspend to disk that was not announced yet.
     pub suspend_disk: bool,
+    /// A shutdown asked for through pvpanic that was not announced yet.
+    pub pvshutdown: bool,
+    /// An expired watchdog that was not acted on yet.
+    pub watchdog: bool,
     /// A stop in the state `debug`.
     pub debug: bool,
     /// A suspend.
@@ -79,7 +83,9 @@ const POWERDOWN: u64 = 4;
 const PANICKED: u64 = 8;
 const CRASHLOADED: u64 = 16;
 const SUSPEND_DISK: u64 = 32;
-const FLAGS: u64 = 63;
+const PVSHUTDOWN: u64 = 64;
+const WATCHDOG: u64 = 128;
+const FLAGS: u64 = 255;
 const WORDS: usize = 18;
 
 impl RequestsState {
@@ -93,6 +99,8 @@ impl RequestsState {
         let flags = flag(self.debug, DEBUG)
             | flag(self.suspend, SUSPEND)
             | flag(self.suspend_disk, SUSPEND_DISK)
+            | flag(self.pvshutdown, PVSHUTDOWN)
+            | flag(self.watchdog, WATCHDOG)
             | flag(self.powerdown, POWERDOWN)
             | flag(self.panicked.is_some(), PANICKED)
             | flag(self.crashloaded.is_some(), CRASHLOADED);
@@ -145,6 +153,8 @@ impl RequestsState {
             panicked: report(flags & PANICKED, [p0, p1, p2, p3, p4, p5], "panicked")?,
             crashloaded: report(flags & CRASHLOADED, [c0, c1, c2, c3, c4, c5], "crashloaded")?,
             suspend_disk: flags & SUSPEND_DISK != 0,
+            pvshutdown: flags & PVSHUTDOWN != 0,
+            watchdog: flags & WATCHDOG != 0,
             debug: flags & DEBUG != 0,
             suspend: flags & SUSPEND != 0,
             shutdown: optional(shutdown, "shutdown", |word| {
@@ -208,6 +218,8 @@ impl Requests {
             panicked: self.panicked.peek(),
             crashloaded: self.crashloaded.peek(),
             suspend_disk: self.suspend_disk.load(Ordering::Acquire),
+            pvshutdown: self.pvshutdown.load(Ordering::Acquire),
+            watchdog: self.watchdog.load(Ordering::Acquire),
             debug: self.debug.load(Ordering::Acquire),
             suspend: self.suspend.load(Ordering::Acquire),
             shutdown: self.shutdown.peek(),
@@ -232,6 +244,8 @@ impl Requests {
         }
         self.suspend_disk
             .store(saved.suspend_disk, Ordering::Release);
+        self.pvshutdown.store(saved.pvshutdown, Ordering::Release);
+        self.watchdog.store(saved.watchdog, Ordering::Release);
         self.debug.store(saved.debug, Ordering::Release);
         self.suspend.store(saved.suspend, Ordering::Release);
         let nothing = ShutdownRequest::new(ShutdownCause::None);

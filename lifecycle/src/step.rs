@@ -17,13 +17,15 @@ use crate::compat::Compat;
 use crate::latch::{ShutdownRequest, Signal};
 use crate::names::UnknownName;
 use crate::panic::GuestPanicAction;
+use crate::policy::WatchdogAction;
 
 /// A phase of a main-loop turn. Latches are looked at afresh in each, so that what one phase
 /// posts a later one of the same turn serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Phase {
-    /// What vCPU threads told of the guest: panics, crash kernels, that it saved itself to disk.
+    /// What vCPU threads and timers told of the guest: panics, crash kernels, an expired watchdog,
+    /// that it saved itself to disk or asks to be shut down.
     Reports,
     /// A stop for the debugger.
     Debug,
@@ -185,6 +187,10 @@ pub struct Latched {
     pub crashloaded: bool,
     /// A vCPU thread reported that the guest has saved itself to disk.
     pub suspend_disk: bool,
+    /// A vCPU thread reported that the guest asks for a shutdown through pvpanic.
+    pub pvshutdown: bool,
+    /// A watchdog expired.
+    pub watchdog: bool,
     /// A stop for the debugger.
     pub debug: bool,
     /// A suspend.
@@ -227,6 +233,10 @@ pub enum Notice {
     GuestPanicked(GuestPanicAction),
     /// `GUEST_CRASHLOADED`.
     GuestCrashloaded,
+    /// `GUEST_PVSHUTDOWN`.
+    GuestPvshutdown,
+    /// WATCHDOG.
+    Watchdog(WatchdogAction),
 }
 
 /// One of the lists that others register on.
@@ -296,6 +306,16 @@ pub enum Step {
     LatchVmStop(RunState),
     /// A shutdown is requested.
     RequestShutdown(ShutdownCause),
+    /// A shutdown is requested that powers off whatever the shutdown action is.
+    RequestPoweroff(ShutdownCause),
+    /// A reset is requested; the reboot action may make a shutdown of it.
+    RequestReset(ShutdownCause),
+    /// The power button is pressed, later in the turn.
+    RequestPowerdown,
+    /// It is reported that the watchdog expired.
+    ReportWatchdog,
+    /// The guest gets a non-maskable interrupt.
+    InjectNmi,
     /// What this phase found does not apply and is dropped.
     Drop(Phase),
     /// What this phase found goes back to its latch, for a later turn.

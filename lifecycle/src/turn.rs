@@ -6,7 +6,7 @@
 //!
 //! The rule that must never be broken: a latch is taken in the phase that serves it, not before.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use runstate::{InvalidTransition, RunState};
 
@@ -95,7 +95,10 @@ impl<M: Machine, S: EventSink> Lifecycle<M, S> {
             Phase::Reports => {
                 let crashloaded = requests.crashloaded.take();
                 let panicked = requests.panicked.take();
-                latched.suspend_disk = requests.suspend_disk.swap(false, Ordering::AcqRel);
+                let take = |flag: &AtomicBool| flag.swap(false, Ordering::AcqRel);
+                latched.suspend_disk = take(&requests.suspend_disk);
+                latched.pvshutdown = take(&requests.pvshutdown);
+                latched.watchdog = take(&requests.watchdog);
                 latched.crashloaded = crashloaded.is_some();
                 latched.panicked = panicked.is_some();
                 told.crashloaded = crashloaded.flatten();

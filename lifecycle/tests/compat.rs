@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use lifecycle::{
     Compat, Error, Outcome, PanicAction, ShutdownAction, ShutdownCause, Teardown, TeardownPhase,
-    Turn, WakeupReason,
+    Turn, WakeupReason, WatchdogAction,
 };
 use runstate::RunState;
 
@@ -32,7 +32,7 @@ fn the_table_has_a_test_for_each_row() {
         assert_eq!(row, count, "rows are numbered");
         assert!(here.contains(&format!("fn row_{row:02}_")), "row {row}");
     }
-    assert_eq!(count, 23);
+    assert_eq!(count, 24);
 }
 
 #[test]
@@ -454,5 +454,29 @@ fn row_23_the_order_of_the_tear_down() {
         assert_eq!(drain < stop, drains_first, "{compat}");
         assert_eq!(order.len(), TeardownPhase::ALL.len());
         assert_eq!(vm.state(), RunState::Shutdown);
+    }
+}
+
+#[test]
+fn row_24_a_watchdog_that_powers_off() {
+    for (compat, expected) in [(OLD, vec!["WATCHDOG"]), (NEW, vec!["WATCHDOG", "SHUTDOWN"])] {
+        let (vm, notes) = running(compat);
+        vm.policy().set_watchdog(WatchdogAction::Poweroff);
+        vm.policy().set_shutdown(ShutdownAction::Pause);
+        vm.requests().watchdog_expired();
+        let Turn::Exit(status) = vm.dispatch() else {
+            panic!("{compat}: it ends, whatever the shutdown action is")
+        };
+        assert_eq!(notes.events(), expected, "{compat}");
+        let cause = match compat {
+            Compat::Qemu7_2 => ShutdownCause::None,
+            _ => ShutdownCause::GuestReset,
+        };
+        assert_eq!((status.cause, status.code()), (cause, 0), "{compat}");
+        assert_eq!(
+            vm.policy().actions().shutdown,
+            ShutdownAction::Pause,
+            "{compat}"
+        );
     }
 }

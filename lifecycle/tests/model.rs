@@ -16,7 +16,8 @@ mod turn;
 
 use lifecycle::{
     Actions, Compat, End, Latched, Listeners, Notice, PanicAction, Phase, RebootAction,
-    ShutdownAction, ShutdownCause, ShutdownRequest, Situation, Step, WakeupReason, walk_turn,
+    ShutdownAction, ShutdownCause, ShutdownRequest, Situation, Step, WakeupReason, WatchdogAction,
+    walk_turn,
 };
 use runstate::RunState;
 
@@ -52,12 +53,19 @@ fn observed(step: Step) -> Option<Seen> {
         Step::ResetMachine(why) => Seen::Reset(cause(why)),
         Step::SynchronizePostReset => Seen::VcpusPostReset,
         Step::WakeMachine => Seen::MachineWakes,
+        Step::Emit(Notice::Watchdog(action)) => Seen::WatchdogEvent(usize::from(action.index())),
+        Step::ReportWatchdog => Seen::WatchdogReport,
+        Step::InjectNmi => Seen::Nmi,
         Step::ClearWakeup
         | Step::DropStale
         | Step::Forget
         | Step::RequireReset
         | Step::Drop(_)
         | Step::Hold(_)
+        | Step::LatchVmStop(_)
+        | Step::RequestReset(_)
+        | Step::RequestPowerdown
+        | Step::RequestPoweroff(_)
         | Step::Exit { .. } => return None,
         other => panic!("no turn of this model does {other:?}"),
     })
@@ -74,6 +82,7 @@ fn crate_turn(
     latched.debug = input.debug;
     latched.suspend = input.suspend;
     latched.powerdown = input.powerdown;
+    latched.watchdog = input.watchdog < NO_WATCHDOG;
     latched.wakeup = (input.wakeup != 0).then(|| WakeupReason::ALL[input.wakeup]);
     latched.shutdown = cause(input.shutdown).map(ShutdownRequest::new);
     latched.reset = cause(input.reset);
@@ -94,7 +103,10 @@ fn crate_turn(
     (now.state as usize, ending)
 }
 
-/// Every input whose state is one of `states`, with its actions.
+/// [`Input::watchdog`] when none has expired.
+const NO_WATCHDOG: usize = WatchdogAction::ALL.len();
+
+/// Every input whose state is one of `states`, with its actions, and no watchdog in it.
 fn each_input(states: std::ops::Range<usize>, mut visit: impl FnMut(&Input, Actions)) {
     for state in states {
         for reboot in RebootAction::ALL {
@@ -112,6 +124,8 @@ fn each_input(states: std::ops::Range<usize>, mut visit: impl FnMut(&Input, Acti
                                 for vmstop in 0..17 {
                                     let input = Input {
                                         state,
+                                        watchdog: NO_WATCHDOG,
+                                        reboot_shuts_down: *reboot == RebootAction::Shutdown,
                                         debug: bits & 1 != 0,
                                         suspend: bits & 2 != 0,
                                         powerdown: bits & 4 != 0,
@@ -275,6 +289,69 @@ fn assert_promises(input: &Input, (end, ending): (usize, Ending), seen: &[Seen])
     }
 }
 
+/// Every input with a watchdog in it, where the latches that it has nothing to do with are set all at
+/// once or not at all.
+fn each_expiry(mut visit: impl FnMut(&Input, Actions)) {
+    each_input(0..16, |input, actions| {
+        let others = [input.debug, input.suspend, input.wakeup != 0];
+        if others.iter().any(|other| *other != input.debug) || input.wakeup > 1 {
+            return;
+        }
+        for (watchdog, action) in WatchdogAction::ALL.iter().enumerate() {
+            let actions = Actions {
+                watchdog: *action,
+                ..actions
+            };
+            visit(&Input { watchdog, ..*input }, actions);
+        }
+    });
+}
+
+#[test]
+fn qemu_7_2_agrees_with_the_reference_over_every_expiry_of_a_watchdog() {
+    let reference = Reference::new();
+    let (mut expected, mut actual, mut inputs) = (Vec::new(), Vec::new(), 0_u32);
+    each_expiry(|input, actions| {
+        expected.clear();
+        actual.clear();
+        let ends = reference.turn(input, &mut expected);
+        let turn = crate_turn(input, actions, Compat::Qemu7_2, &mut actual);
+        assert_eq!(turn, ends, "{input:?}");
+        assert_eq!(actual, expected, "{input:?}");
+        inputs += 1;
+    });
+    assert_eq!(inputs, 7 * 4 * 16 * 16 * 11 * 11 * 17);
+}
+
+#[test]
+fn current_tells_of_a_watchdog_before_what_follows_and_aborts_over_no_expiry() {
+    let mut seen = Vec::new();
+    each_expiry(|input, actions| {
+        seen.clear();
+        let (_, ending) = crate_turn(input, actions, Compat::Current, &mut seen);
+        assert!(!matches!(ending, Ending::Aborts { .. }), "{input:?}");
+        assert_eq!(seen.first(), Some(&Seen::WatchdogEvent(input.watchdog)));
+        let told = |what: fn(&Seen) -> bool| seen.iter().any(what);
+        match actions.watchdog {
+            WatchdogAction::Poweroff => {
+                assert!(told(|seen| matches!(seen, Seen::ShutdownEvent(_))));
+                assert!(ending != Ending::GoesOn, "{input:?}");
+            }
+            WatchdogAction::Shutdown if ending == Ending::GoesOn => {
+                assert!(seen.contains(&Seen::PowerdownEvent));
+            }
+            WatchdogAction::Reset if ending == Ending::GoesOn => {
+                let shut_down = told(|seen| matches!(seen, Seen::ShutdownEvent(_)));
+                let reset = told(|seen| matches!(seen, Seen::ResetEvent(_)));
+                let by_reboot = actions.reboot == RebootAction::Shutdown;
+                assert!(reset || (by_reboot && shut_down), "{input:?} {seen:?}");
+            }
+            WatchdogAction::InjectNmi => assert!(seen.contains(&Seen::Nmi)),
+            _ => {}
+        }
+    });
+}
+
 #[test]
 fn no_plan_is_longer_than_a_plan_can_be() {
     over_everything::<usize>(|longest, input, actions| {
@@ -284,6 +361,12 @@ fn no_plan_is_longer_than_a_plan_can_be() {
         latched.vmstop = RunState::ALL.get(input.vmstop).copied();
         latched.suspend = input.suspend;
         latched.debug = input.debug;
+        // All that the guest can tell at once.
+        latched.suspend_disk = true;
+        latched.crashloaded = true;
+        latched.panicked = true;
+        latched.pvshutdown = true;
+        latched.watchdog = true;
         // The rest repeats what these have.
         if input.powerdown || input.wakeup != 0 {
             return;

@@ -3,9 +3,9 @@
 mod common;
 
 use lifecycle::{
-    Actions, Compat, DecodeError, Error, PanicAction, PanicInfo, RequestsState, S390CrashReason,
-    ShutdownAction, ShutdownCause, Startup, StartupPhase, Teardown, TeardownFailure, TeardownPhase,
-    Turn, WakeupReason, WatchdogAction,
+    Actions, Compat, DecodeError, Error, PanicAction, PanicInfo, Posted, RebootAction,
+    RequestsState, S390CrashReason, ShutdownAction, ShutdownCause, Startup, StartupPhase, Teardown,
+    TeardownFailure, TeardownPhase, Turn, WakeupReason, WatchdogAction,
 };
 
 use std::cell::RefCell;
@@ -16,7 +16,7 @@ use proptest::prelude::*;
 
 use runstate::RunState;
 
-use crate::common::{machine, running, suspended};
+use crate::common::{is_event, machine, running, suspended};
 
 const NOW: Compat = Compat::Current;
 
@@ -121,10 +121,16 @@ fn the_watchdog_does_what_its_action_says() {
         let (vm, notes) = running(NOW);
         vm.policy().set_watchdog(*action);
         vm.policy().set_shutdown(ShutdownAction::Pause);
-        let result = vm.watchdog_expired();
+        // Twice before anybody looks is once.
+        assert_eq!(vm.requests().watchdog_expired(), Posted::Continue);
+        vm.requests().watchdog_expired();
+        assert!(notes.take().is_empty(), "the main loop tells of it");
         let turn = vm.dispatch();
-        let (events, state) = (notes.events(), vm.state());
-        let and = |event: &str| vec!["WATCHDOG".to_owned(), event.to_owned()];
+        let seen = notes.take();
+        let said = |line: &str| seen.iter().any(|seen| seen == line);
+        let events: Vec<_> = seen.iter().filter(|line| is_event(line)).collect();
+        let state = vm.state();
+        let and = |event| vec!["WATCHDOG", event];
         match action {
             WatchdogAction::Reset => assert_eq!(events, and("RESET")),
             WatchdogAction::Shutdown => assert_eq!(events, and("POWERDOWN")),
@@ -136,9 +142,53 @@ fn the_watchdog_does_what_its_action_says() {
                 assert_eq!(events, and("STOP"));
                 assert_eq!(state, RunState::Watchdog);
             }
-            WatchdogAction::InjectNmi => assert_eq!(result, Err(Error::NmiNotSupported)),
-            WatchdogAction::Debug | WatchdogAction::None => assert_eq!(events, ["WATCHDOG"]),
+            WatchdogAction::InjectNmi => {
+                assert_eq!(events, ["WATCHDOG"]);
+                assert!(said(&format!("report: {}", Error::NmiNotSupported)));
+            }
+            WatchdogAction::Debug => {
+                assert_eq!(events, ["WATCHDOG"]);
+                assert!(said("report: watchdog: timer fired"));
+            }
+            WatchdogAction::None => assert_eq!(seen, ["WATCHDOG"]),
         }
+    }
+}
+
+#[test]
+fn a_watchdogs_reset_is_a_shutdown_where_a_reboot_is() {
+    let (vm, notes) = running(NOW);
+    vm.policy().set_reboot(RebootAction::Shutdown);
+    vm.requests().watchdog_expired();
+    let Turn::Exit(status) = vm.dispatch() else {
+        panic!("it ends")
+    };
+    assert_eq!(notes.events(), ["WATCHDOG", "SHUTDOWN"]);
+    assert_eq!(status.cause, ShutdownCause::GuestReset);
+}
+
+#[test]
+fn a_shutdown_through_pvpanic_is_an_event_and_a_shutdown() {
+    for action in ShutdownAction::ALL {
+        let (vm, notes) = running(NOW);
+        vm.policy().set_shutdown(*action);
+        vm.requests().guest_pvshutdown();
+        assert!(notes.take().is_empty(), "the main loop tells of it");
+        let turn = vm.dispatch();
+        let mut expected = vec!["GUEST_PVSHUTDOWN", "SHUTDOWN"];
+        match action {
+            ShutdownAction::Poweroff => {
+                let Turn::Exit(status) = turn else {
+                    panic!("it ends")
+                };
+                assert_eq!(status.cause, ShutdownCause::GuestShutdown);
+            }
+            ShutdownAction::Pause => {
+                assert_eq!((turn, vm.state()), (Turn::Continue, RunState::Shutdown));
+                expected.push("STOP");
+            }
+        }
+        assert_eq!(notes.events(), expected);
     }
 }
 
@@ -348,7 +398,6 @@ fn the_reset_at_power_on_is_silent_and_one_that_fails_keeps_the_machine_off() {
 
 #[test]
 fn a_held_vcpu_is_released_when_its_request_is_dropped() {
-    use lifecycle::Posted;
     let (vm, notes) = running(NOW);
     assert_eq!(
         vm.requests().stop_from_vcpu(RunState::Running),

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use lifecycle::{
     Checkpoint, Compat, Happening, ReplayGate, ShutdownAction, ShutdownCause, TraceRecord, Turn,
-    WakeupReason, replay,
+    WakeupReason, WatchdogAction, replay,
 };
 use proptest::prelude::*;
 use runstate::RunState;
@@ -151,6 +151,7 @@ enum Act {
     Shutdown,
     VmStop(RunState),
     Panic,
+    Watchdog(WatchdogAction),
     Dispatch,
 }
 
@@ -166,6 +167,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::Shutdown),
         2 => state().prop_map(Act::VmStop),
         1 => Just(Act::Panic),
+        2 => proptest::sample::select(WatchdogAction::ALL).prop_map(Act::Watchdog),
         5 => Just(Act::Dispatch),
     ]
 }
@@ -200,6 +202,11 @@ proptest! {
                         false
                     }
                     Act::VmStop(state) => { vm.requests().vmstop(*state); false }
+                    Act::Watchdog(action) => {
+                        vm.policy().set_watchdog(*action);
+                        vm.requests().watchdog_expired();
+                        false
+                    }
                     Act::Panic => { vm.requests().guest_panicked(None); false }
                     Act::Dispatch => matches!(vm.dispatch(), Turn::Abort(_)),
                 };

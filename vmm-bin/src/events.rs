@@ -54,6 +54,7 @@ pub(crate) fn line(event: &Event) -> String {
         Event::Watchdog { action } => format!("the watchdog expired, action: {action}"),
         Event::GuestPanicked { action, .. } => format!("the guest panicked, action: {action}"),
         Event::GuestCrashloaded { .. } => String::from("the guest runs its crash kernel"),
+        Event::GuestPvshutdown => String::from("the guest asks to be shut down"),
         _ => return String::from(event.name()),
     };
     format!("{}: {meaning}", event.name())

@@ -40,6 +40,8 @@ impl GuestEvents for Power {
             PowerRequest::GuestCrashloaded => requests.guest_crashloaded(None),
             PowerRequest::Suspend => requests.suspend(),
             PowerRequest::SuspendToDisk => requests.suspend_to_disk(),
+            PowerRequest::PvShutdown => requests.guest_pvshutdown(),
+            PowerRequest::WatchdogExpired => requests.watchdog_expired(),
             PowerRequest::Wakeup(reason) => {
                 // A guest that does not sleep cannot be woken, and that is no error of a device.
                 drop(requests.wakeup(wakeup_reason(reason)));
@@ -118,8 +120,19 @@ mod tests {
     fn a_suspend_holds_the_vcpu_and_a_suspend_to_disk_powers_off() {
         let (_, onward) = posted(PowerRequest::Suspend);
         assert_eq!(onward, Onward::Hold);
-        let (requests, _) = posted(PowerRequest::SuspendToDisk);
-        assert_eq!(requests.shutdown_pending(), ShutdownCause::GuestShutdown);
+        let (requests, onward) = posted(PowerRequest::SuspendToDisk);
+        assert!(requests.snapshot().suspend_disk);
+        assert_eq!(onward, Onward::Run);
+    }
+
+    #[test]
+    fn what_the_main_loop_tells_of_first_is_reported() {
+        let (requests, onward) = posted(PowerRequest::PvShutdown);
+        assert!(requests.snapshot().pvshutdown);
+        assert_eq!(onward, Onward::Run);
+        let (requests, onward) = posted(PowerRequest::WatchdogExpired);
+        assert!(requests.snapshot().watchdog);
+        assert_eq!(onward, Onward::Run);
     }
 
     #[test]

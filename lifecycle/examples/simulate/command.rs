@@ -1,6 +1,8 @@
 //! The commands of a scenario, and how they are written.
 
-use lifecycle::{PanicAction, RebootAction, ShutdownAction, ShutdownCause, WakeupReason};
+use lifecycle::{
+    PanicAction, RebootAction, ShutdownAction, ShutdownCause, WakeupReason, WatchdogAction,
+};
 use runstate::RunState;
 
 /// A list that notifiers are registered on.
@@ -55,9 +57,12 @@ pub(crate) enum Command {
     Killed { signal: u32, pid: u32 },
     GuestPanicked,
     GuestCrashloaded,
+    GuestPvshutdown,
+    WatchdogExpired,
     RebootAction(RebootAction),
     ShutdownAction(ShutdownAction),
     PanicAction(PanicAction),
+    WatchdogAction(WatchdogAction),
     WakeupEnable(WakeupReason, bool),
     WakeupSupport,
     HandlerAdd(String, i32),
@@ -125,6 +130,7 @@ fn parse_words(words: &[&str]) -> Result<Command, BadLine> {
         ("action", ["reboot", action]) => Command::RebootAction(word(action)?),
         ("action", ["shutdown", action]) => Command::ShutdownAction(word(action)?),
         ("action", ["panic", action]) => Command::PanicAction(word(action)?),
+        ("action", ["watchdog", action]) => Command::WatchdogAction(word(action)?),
         ("wakeup-enable", [reason, enabled]) => {
             Command::WakeupEnable(word(reason)?, switch(enabled, "on", "off")?)
         }
@@ -194,6 +200,8 @@ fn request(arguments: &[&str]) -> Result<Command, BadLine> {
         ["suspend"] => Command::Suspend,
         ["wakeup", reason] => Command::Wakeup(word(reason)?),
         ["debug"] => Command::Debug,
+        ["guest-pvshutdown"] => Command::GuestPvshutdown,
+        ["watchdog"] => Command::WatchdogExpired,
         ["vmstop", state] => Command::VmStop(word(state)?),
         _ => return Err(BadLine::Argument),
     })

@@ -141,6 +141,11 @@ impl Machine for Simulated {
         }
     }
 
+    fn inject_nmi(&self) -> Result<(), Error> {
+        self.screen.line(format_args!("vcpu inject-nmi"));
+        Ok(())
+    }
+
     fn drain_and_flush(&self) -> Result<(), MachineError> {
         self.screen.line(format_args!("storage drain-flush"));
         Ok(())
@@ -155,6 +160,9 @@ impl EventSink for Simulated {
                 .screen
                 .line(format_args!("event {name} guest={guest} reason={reason}")),
             Event::GuestPanicked { action, .. } | Event::GuestCrashloaded { action, .. } => self
+                .screen
+                .line(format_args!("event {name} action={action}")),
+            Event::Watchdog { action } => self
                 .screen
                 .line(format_args!("event {name} action={action}")),
             _ => self.screen.line(format_args!("event {name}")),
@@ -281,9 +289,16 @@ impl World {
             Command::Killed { signal, pid } => requests.killed(*signal, *pid),
             Command::GuestPanicked => self.told(lifecycle.guest_panicked(None)),
             Command::GuestCrashloaded => lifecycle.guest_crashloaded(None),
+            Command::GuestPvshutdown => {
+                requests.guest_pvshutdown();
+            }
+            Command::WatchdogExpired => {
+                requests.watchdog_expired();
+            }
             Command::RebootAction(action) => policy.set_reboot(*action),
             Command::ShutdownAction(action) => policy.set_shutdown(*action),
             Command::PanicAction(action) => policy.set_panic(*action),
+            Command::WatchdogAction(action) => policy.set_watchdog(*action),
             Command::WakeupEnable(reason, enabled) => requests.enable_wakeup(*reason, *enabled),
             Command::WakeupSupport => requests.register_wakeup_support(),
             Command::HandlerAdd(id, priority) => self.add_handler(lifecycle, id, *priority),

@@ -256,6 +256,8 @@ fn write_latched(object: &mut Object<'_, '_>, latched: &Latched) {
     object.flag("panicked", latched.panicked);
     object.flag("crashloaded", latched.crashloaded);
     object.flag("suspend-disk", latched.suspend_disk);
+    object.flag("pvshutdown", latched.pvshutdown);
+    object.flag("watchdog", latched.watchdog);
     object.flag("debug", latched.debug);
     object.flag("suspend", latched.suspend);
     if let Some(request) = latched.shutdown {
@@ -297,6 +299,8 @@ fn read_latched(fields: &Fields<'_>) -> Result<Latched, TraceLineError> {
         panicked: fields.flag("panicked")?,
         crashloaded: fields.flag("crashloaded")?,
         suspend_disk: fields.flag("suspend-disk")?,
+        pvshutdown: fields.flag("pvshutdown")?,
+        watchdog: fields.flag("watchdog")?,
         debug: fields.flag("debug")?,
         suspend: fields.flag("suspend")?,
         shutdown,
@@ -347,7 +351,8 @@ fn write_event(object: &mut Object<'_, '_>, event: &Event) {
         | Event::Suspend
         | Event::SuspendDisk
         | Event::Wakeup
-        | Event::Powerdown => {}
+        | Event::Powerdown
+        | Event::GuestPvshutdown => {}
     }
 }
 
@@ -362,6 +367,7 @@ fn read_event(fields: &Fields<'_>) -> Result<Event, TraceLineError> {
         "SUSPEND_DISK" => Event::SuspendDisk,
         "WAKEUP" => Event::Wakeup,
         "POWERDOWN" => Event::Powerdown,
+        "GUEST_PVSHUTDOWN" => Event::GuestPvshutdown,
         "RESET" | "SHUTDOWN" => {
             let reason: ShutdownCause = fields.name("reason")?;
             let guest = reason.is_guest();

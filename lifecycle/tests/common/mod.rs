@@ -54,9 +54,16 @@ impl Notes {
 
     /// The events since the last call.
     pub(crate) fn events(&self) -> Vec<String> {
-        let is_event = |line: &String| line.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-        self.take().into_iter().filter(is_event).collect()
+        self.take()
+            .into_iter()
+            .filter(|line| is_event(line))
+            .collect()
     }
+}
+
+/// Whether a line of the notes is an event's name.
+pub(crate) fn is_event(line: &str) -> bool {
+    line.chars().all(|c| c.is_ascii_uppercase() || c == '_')
 }
 
 #[derive(Debug, Clone)]

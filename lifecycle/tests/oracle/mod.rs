@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lifecycle::Compat;
 
-use self::qapi::{CAUSES, STATES};
+use self::qapi::{CAUSES, STATES, WATCHDOG_ACTIONS};
 use crate::command::parse;
 use crate::reference::Reference;
 use crate::world::{Left, Screen, World};
@@ -70,6 +70,9 @@ const COMMANDS: &[(&str, &[&[&str]])] = &[
     ("request debug", &[]),
     ("request vmstop", &[STOPS]),
     ("request vmstop", &[STATES]),
+    ("request guest-pvshutdown", &[]),
+    ("request watchdog", &[]),
+    ("request watchdog", &[]),
     ("killed", &[&["0", "2", "15"], &["0", "77"]]),
     ("guest-panicked", &[]),
     ("guest-crashloaded", &[]),
@@ -79,6 +82,7 @@ const COMMANDS: &[(&str, &[&[&str]])] = &[
         "action panic",
         &[&["none", "pause", "shutdown", "exit-failure"]],
     ),
+    ("action watchdog", &[WATCHDOG_ACTIONS]),
     ("wakeup-enable", &[REASONS, SWITCH]),
     ("wakeup-support", &[]),
     ("handler add", &[IDS, PRIORITIES]),

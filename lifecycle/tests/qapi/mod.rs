@@ -34,3 +34,14 @@ pub(crate) const CAUSES: &[&str] = &[
     "subsystem-reset",
     "snapshot-load",
 ];
+
+/// `WatchdogAction`.
+pub(crate) const WATCHDOG_ACTIONS: &[&str] = &[
+    "reset",
+    "shutdown",
+    "poweroff",
+    "pause",
+    "debug",
+    "none",
+    "inject-nmi",
+];

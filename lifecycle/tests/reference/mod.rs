@@ -61,6 +61,9 @@ pub(crate) struct Reference {
     reboot_action: String,
     shutdown_action: String,
     panic_action: String,
+    watchdog_action: String,
+    pvshutdown: bool,
+    watchdog: bool,
     masked: Vec<String>,
     wakeup_support: bool,
     resettable: bool,
@@ -89,6 +92,9 @@ impl Default for Reference {
             reboot_action: "reset".into(),
             shutdown_action: "poweroff".into(),
             panic_action: "shutdown".into(),
+            watchdog_action: "reset".into(),
+            pvshutdown: false,
+            watchdog: false,
             masked: vec!["none".into()],
             wakeup_support: false,
             resettable: true,
@@ -182,6 +188,14 @@ impl Reference {
                 self.vmstop = Some(state.into());
                 self.kick();
             }
+            ["request", "guest-pvshutdown"] => {
+                self.pvshutdown = true;
+                self.kick();
+            }
+            ["request", "watchdog"] => {
+                self.watchdog = true;
+                self.kick();
+            }
             ["killed", signal, pid] => {
                 self.signal = (signal != "0").then(|| (signal.into(), pid.into()));
                 self.shutdown_action = "poweroff".into();
@@ -193,6 +207,7 @@ impl Reference {
             ["action", "reboot", action] => self.reboot_action = action.into(),
             ["action", "shutdown", action] => self.shutdown_action = action.into(),
             ["action", "panic", action] => self.panic_action = action.into(),
+            ["action", "watchdog", action] => self.watchdog_action = action.into(),
             ["wakeup-enable", reason, "on"] => self.masked.retain(|masked| masked != reason),
             ["wakeup-enable", reason, "off"] => self.masked.push(reason.into()),
             ["wakeup-support"] => self.wakeup_support = true,
@@ -407,8 +422,40 @@ impl Reference {
         ));
     }
 
+    /// What QEMU does in the timer of a watchdog, and in a write to pvpanic, is done here at the head
+    /// of a turn. `true`: the process has ended.
+    fn told(&mut self) -> bool {
+        let (pvshutdown, watchdog) = (self.pvshutdown, self.watchdog);
+        (self.pvshutdown, self.watchdog) = (false, false);
+        if pvshutdown {
+            self.say("event GUEST_PVSHUTDOWN");
+            self.request_shutdown("guest-shutdown");
+        }
+        if !watchdog {
+            return false;
+        }
+        let action = self.watchdog_action.clone();
+        self.say(format!("event WATCHDOG action={action}"));
+        match action.as_str() {
+            "reset" => self.request_reset("guest-reset"),
+            "shutdown" => {
+                self.powerdown = true;
+                self.kick();
+            }
+            "poweroff" => return true,
+            "pause" => self.vmstop = Some("watchdog".into()),
+            "debug" => self.say("report watchdog: timer fired"),
+            "inject-nmi" => self.say("vcpu inject-nmi"),
+            _ => {}
+        }
+        false
+    }
+
     /// `Some`: the exit status.
     fn should_exit(&mut self) -> Result<Option<i32>, Aborted> {
+        if self.told() {
+            return Ok(Some(0));
+        }
         if core::mem::take(&mut self.debug) {
             self.stop("debug", true)?;
         }

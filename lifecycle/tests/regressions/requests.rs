@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use lifecycle::{
     Lifecycle, NoReplay, PanicAction, RebootAction, Requests, RequestsState, ShutdownAction,
-    ShutdownCause, Turn, Wake,
+    ShutdownCause, Turn, Wake, WatchdogAction,
 };
 use runstate::RunState;
 
@@ -162,6 +162,8 @@ fn what_is_pending_travels_with_the_machine() {
         .shutdown_with_code(ShutdownCause::GuestShutdown, -7);
     source.requests().killed(15, 99);
     source.requests().suspend_to_disk();
+    source.requests().guest_pvshutdown();
+    source.requests().watchdog_expired();
     source.requests().vmstop(RunState::IoError);
     source
         .requests()
@@ -176,6 +178,62 @@ fn what_is_pending_travels_with_the_machine() {
     target.restore(&loaded);
     assert_eq!(target.snapshot(), saved);
     assert!(bell.0.load(Ordering::Relaxed) > 0, "the main loop looks");
+}
+
+/// QEMU: an exit code that the guest gave, and the event that explains a shutdown, are given apart
+/// from the request. Between the two a turn of the main loop may end the process, and a client never
+/// hears why.
+#[test]
+fn what_explains_a_shutdown_is_told_first_whenever_it_is_posted() {
+    type Post = fn(&Requests);
+    let posts: [(Post, &[&str]); 3] = [
+        (
+            |requests| {
+                requests.suspend_to_disk();
+            },
+            &["SUSPEND_DISK", "SHUTDOWN"],
+        ),
+        (
+            |requests| {
+                requests.guest_pvshutdown();
+            },
+            &["GUEST_PVSHUTDOWN", "SHUTDOWN"],
+        ),
+        (
+            |requests| {
+                requests.guest_panicked(None);
+            },
+            &["GUEST_PANICKED", "SHUTDOWN"],
+        ),
+    ];
+    for (post, expected) in posts {
+        let (vm, notes) = running(NOW);
+        let requests = Arc::clone(vm.requests());
+        // After the turn has looked for reports, and before it looks for a shutdown.
+        let between = Box::new(move || post(&requests));
+        notes.while_pausing.set(Some(between));
+        vm.requests().debug();
+        assert_eq!(vm.dispatch(), Turn::Continue);
+        assert_eq!(notes.events(), ["STOP"], "not half of it");
+        assert!(matches!(vm.dispatch(), Turn::Exit(_)));
+        assert_eq!(notes.events(), expected);
+    }
+}
+
+/// QEMU 7.2 and 10: a watchdog's `poweroff` calls exit() in a timer: no SHUTDOWN, nothing flushed.
+#[test]
+fn a_watchdog_that_powers_off_ends_the_process_in_order() {
+    let (vm, notes) = running(NOW);
+    vm.policy().set_watchdog(WatchdogAction::Poweroff);
+    let told = Rc::new(std::cell::Cell::new(false));
+    let hears = Rc::clone(&told);
+    vm.on_shutdown(move |_| hears.set(true)).detach();
+    vm.requests().watchdog_expired();
+    assert!(matches!(vm.dispatch(), Turn::Exit(_)));
+    assert!(told.get(), "who waits for a shutdown hears of it");
+    assert_eq!(notes.events(), ["WATCHDOG", "SHUTDOWN"]);
+    vm.shutdown_for_exit().expect("stops");
+    assert!(notes.take().contains(&"flush".to_owned()));
 }
 
 /// firecracker 2452, PR 6086: a lock that is taken in a signal handler deadlocks. A post takes
@@ -193,6 +251,7 @@ fn a_post_can_interrupt_a_post() {
             {
                 requests.killed(15, 0);
                 requests.guest_panicked(None);
+                requests.watchdog_expired();
             }
         }
     }

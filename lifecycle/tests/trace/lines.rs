@@ -46,7 +46,7 @@ fn latched() -> impl Strategy<Value = Latched> {
         (any::<u32>(), any::<u32>()).prop_map(|(number, pid)| Signal { number, pid }),
     );
     (
-        any::<[bool; 6]>(),
+        any::<[bool; 8]>(),
         proptest::option::of(request()),
         signal,
         proptest::option::of(any_of(ShutdownCause::ALL)),
@@ -59,6 +59,8 @@ fn latched() -> impl Strategy<Value = Latched> {
                 latched.panicked,
                 latched.crashloaded,
                 latched.suspend_disk,
+                latched.pvshutdown,
+                latched.watchdog,
                 latched.debug,
                 latched.suspend,
                 latched.powerdown,
@@ -98,6 +100,7 @@ fn event() -> impl Strategy<Value = Event> {
         Event::SuspendDisk,
         Event::Wakeup,
         Event::Powerdown,
+        Event::GuestPvshutdown,
     ];
     let cause = || any_of(ShutdownCause::ALL);
     let action = || any_of(GuestPanicAction::ALL);

@@ -1,7 +1,7 @@
 //! The reference of one turn: a table of what QEMU's `main_loop_should_exit` does for each latch, in
 //! its order, and an interpreter that knows nothing but the table and the legal transitions.
 
-use self::qapi::{CAUSES, STATES};
+use self::qapi::{CAUSES, STATES, WATCHDOG_ACTIONS};
 
 #[path = "../qapi/mod.rs"]
 mod qapi;
@@ -9,6 +9,9 @@ mod qapi;
 /// What an observer sees. States, causes and reasons by their position in QAPI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Seen {
+    WatchdogEvent(usize),
+    WatchdogReport,
+    Nmi,
     State(usize),
     ClockStops,
     VcpusPause,
@@ -203,6 +206,8 @@ pub(crate) struct Reference {
     legal: [[bool; 16]; 16],
     running: usize,
     guest_panic: usize,
+    guest_reset: usize,
+    watchdog: usize,
     turn: Vec<(Latch, Vec<Resolved>)>,
 }
 
@@ -221,6 +226,9 @@ pub(crate) enum Resolved {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Input {
     pub(crate) state: usize,
+    /// The action of a watchdog that has expired; 7 is none.
+    pub(crate) watchdog: usize,
+    pub(crate) reboot_shuts_down: bool,
     pub(crate) debug: bool,
     pub(crate) suspend: bool,
     pub(crate) powerdown: bool,
@@ -270,6 +278,8 @@ impl Reference {
             legal,
             running: state("running"),
             guest_panic: cause("guest-panic"),
+            guest_reset: cause("guest-reset"),
+            watchdog: state("watchdog"),
             turn: turn
                 .map(|(latch, rules)| (*latch, rules.iter().map(resolve).collect()))
                 .collect(),
@@ -278,8 +288,33 @@ impl Reference {
 
     pub(crate) fn turn(&self, input: &Input, seen: &mut Vec<Seen>) -> (usize, Ending) {
         let mut now = input.state;
-        let ending = self.play(input, &mut now, seen);
+        let mut input = *input;
+        let ending = if self.watchdog_ends_it(&mut input, seen) {
+            Err(Ending::Exits { failure: false })
+        } else {
+            self.play(&input, &mut now, seen)
+        };
         (now, ending.err().unwrap_or(Ending::GoesOn))
+    }
+
+    /// What QEMU does in the watchdog's timer: an event, and a latch for the turn. `true`: it has
+    /// called exit().
+    fn watchdog_ends_it(&self, input: &mut Input, seen: &mut Vec<Seen>) -> bool {
+        let Some(action) = WATCHDOG_ACTIONS.get(input.watchdog) else {
+            return false;
+        };
+        seen.push(Seen::WatchdogEvent(input.watchdog));
+        match *action {
+            "reset" if input.reboot_shuts_down => input.shutdown = self.guest_reset,
+            "reset" => input.reset = self.guest_reset,
+            "shutdown" => input.powerdown = true,
+            "poweroff" => return true,
+            "pause" => input.vmstop = self.watchdog,
+            "debug" => seen.push(Seen::WatchdogReport),
+            "inject-nmi" => seen.push(Seen::Nmi),
+            _ => {}
+        }
+        false
     }
 
     pub(crate) fn play(

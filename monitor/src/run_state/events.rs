@@ -10,7 +10,7 @@ use lifecycle::{
 use serde_json::{Value, json};
 
 /// The events that [`register`](super::register) makes known, and what data they have.
-pub(super) fn specs() -> [EventSpec; 11] {
+pub(super) fn specs() -> [EventSpec; 12] {
     [
         EventSpec::new("SHUTDOWN").data::<Caused>(),
         EventSpec::new("POWERDOWN").data::<()>(),
@@ -23,6 +23,7 @@ pub(super) fn specs() -> [EventSpec; 11] {
         EventSpec::new("WATCHDOG").data::<Watchdog>(),
         EventSpec::new("GUEST_PANICKED").data::<GuestPanic>(),
         EventSpec::new("GUEST_CRASHLOADED").data::<GuestPanic>(),
+        EventSpec::new("GUEST_PVSHUTDOWN").data::<()>(),
     ]
 }
 

@@ -10,6 +10,10 @@
 //! it posts is visible before the wake-up. Every method here that posts may be called in a signal
 //! handler.
 
+mod reports;
+mod sleep;
+mod stop;
+
 use core::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -18,12 +22,13 @@ use runstate::{RunState, RunStateCell, State as _};
 
 use crate::cause::{ShutdownCause, WakeupReason};
 use crate::compat::Compat;
-use crate::error::Error;
 use crate::latch::{ShutdownLatch, ShutdownRequest, Signal, SignalLatch, StateLatch};
-use crate::panic::{PanicInfo, PanicLatch};
-use crate::policy::{PanicAction, Policy, ShutdownAction};
+use crate::panic::PanicLatch;
+use crate::policy::{Policy, ShutdownAction};
 use crate::posting::{Posted, ResetAdmission, Wake, admit_reset};
 use crate::replay::{NoReplay, ReplayGate};
+
+pub use self::stop::PreparedStop;
 
 /// The latches of one machine. Shared by `Arc` with every thread that may ask for something.
 pub struct Requests {
@@ -39,6 +44,8 @@ pub struct Requests {
     pub(crate) vmstop: StateLatch,
     pub(crate) panicked: PanicLatch,
     pub(crate) crashloaded: PanicLatch,
+    pub(crate) pvshutdown: AtomicBool,
+    pub(crate) watchdog: AtomicBool,
     wakeup_mask: AtomicU32,
     wakeup_support: AtomicBool,
     cpus_resettable: AtomicBool,
@@ -77,6 +84,8 @@ impl Requests {
             vmstop: StateLatch::default(),
             panicked: PanicLatch::default(),
             crashloaded: PanicLatch::default(),
+            pvshutdown: AtomicBool::new(false),
+            watchdog: AtomicBool::new(false),
             wakeup_mask: AtomicU32::new(!1),
             wakeup_support: AtomicBool::new(false),
             cpus_resettable: AtomicBool::new(true),
@@ -236,92 +245,6 @@ impl Requests {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, keep);
     }
 
-    /// Asks for a suspend (ACPI S3). Ignored when the machine is suspended.
-    pub fn suspend(&self) -> Posted {
-        if self.state.load() == RunState::Suspended {
-            return Posted::Continue;
-        }
-        self.suspend.store(true, Ordering::Release);
-        self.wake.stop_current_vcpu();
-        self.kick();
-        Posted::Hold
-    }
-
-    /// The guest has saved itself to disk (ACPI S4): an event from the main loop, and a shutdown.
-    pub fn suspend_to_disk(&self) -> Posted {
-        self.suspend_disk.store(true, Ordering::Release);
-        self.shutdown(ShutdownCause::GuestShutdown)
-    }
-
-    /// Asks to wake a suspended machine. A reason that is not enabled does nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotSuspended`].
-    pub fn wakeup(&self, reason: WakeupReason) -> Result<(), Error> {
-        if self.admit_wakeup(reason)? {
-            self.latch_wakeup(reason, self.compat == Compat::Qemu7_2);
-            self.kick();
-        }
-        Ok(())
-    }
-
-    /// Whether a wakeup for this reason is to be latched.
-    pub(crate) fn admit_wakeup(&self, reason: WakeupReason) -> Result<bool, Error> {
-        if self.state.load() != RunState::Suspended {
-            return Err(Error::NotSuspended);
-        }
-        Ok(self.wakeup_enabled(reason))
-    }
-
-    pub(crate) fn latch_wakeup(&self, reason: WakeupReason, unapplied: bool) {
-        match self.compat {
-            Compat::Qemu7_2 => {
-                let flag = if unapplied { WAKEUP_UNAPPLIED } else { 0 };
-                self.wakeup.store(reason.index() | flag, Ordering::Release);
-            }
-            Compat::Current => {
-                let _first_stands = self.wakeup.compare_exchange(
-                    0,
-                    reason.index(),
-                    Ordering::AcqRel,
-                    Ordering::Acquire,
-                );
-            }
-        }
-    }
-
-    pub(crate) fn kick_wakeup(&self) {
-        self.kick();
-    }
-
-    /// Lets this reason wake the machine, or not. At first every one does.
-    pub fn enable_wakeup(&self, reason: WakeupReason, enabled: bool) {
-        let bit = 1 << reason.index();
-        if enabled {
-            self.wakeup_mask.fetch_or(bit, Ordering::AcqRel);
-        } else {
-            self.wakeup_mask.fetch_and(!bit, Ordering::AcqRel);
-        }
-    }
-
-    /// Whether this reason wakes the machine.
-    #[must_use]
-    pub fn wakeup_enabled(&self, reason: WakeupReason) -> bool {
-        self.wakeup_mask.load(Ordering::Acquire) & (1 << reason.index()) != 0
-    }
-
-    /// The machine has something that can wake it.
-    pub fn register_wakeup_support(&self) {
-        self.wakeup_support.store(true, Ordering::Release);
-    }
-
-    /// Whether the machine has something that can wake it (`query-current-machine`).
-    #[must_use]
-    pub fn wakeup_support(&self) -> bool {
-        self.wakeup_support.load(Ordering::Acquire)
-    }
-
     /// Whether a vCPU's state can be reset. Not with encrypted state.
     pub fn set_cpus_resettable(&self, resettable: bool) {
         self.cpus_resettable.store(resettable, Ordering::Release);
@@ -345,54 +268,6 @@ impl Requests {
         self.debug.store(true, Ordering::Release);
         self.kick();
         Posted::Hold
-    }
-
-    /// Asks for a stop in this state, from any thread.
-    pub fn vmstop(&self, state: RunState) {
-        self.vmstop_prepare().request(state);
-    }
-
-    /// Announces a stop: the caller emits the event that explains it, and then requests it.
-    /// Nobody sees the stop before.
-    pub fn vmstop_prepare(&self) -> PreparedStop<'_> {
-        PreparedStop { requests: self }
-    }
-
-    /// A stop asked for on a vCPU thread: latched, and the vCPU holds itself.
-    pub fn stop_from_vcpu(&self, state: RunState) -> Posted {
-        self.vmstop(state);
-        self.wake.stop_current_vcpu();
-        Posted::Hold
-    }
-
-    pub(crate) fn latch_vmstop(&self, state: RunState) {
-        match self.compat {
-            Compat::Qemu7_2 => self.vmstop.replace(state),
-            // The first stands; but one that nothing but a reset ends is never lost.
-            Compat::Current => self.vmstop.merge(state, RunState::needs_reset),
-        }
-    }
-
-    /// The guest panicked: from a vCPU thread. The main loop emits the event and acts on it.
-    pub fn guest_panicked(&self, info: Option<PanicInfo>) -> Posted {
-        let goes_on = self.policy.actions().panic == PanicAction::None;
-        self.panicked.post(info);
-        if !goes_on {
-            self.wake.stop_current_vcpu();
-        }
-        self.kick();
-        if goes_on {
-            Posted::Continue
-        } else {
-            Posted::Hold
-        }
-    }
-
-    /// The guest has loaded its crash kernel: from a vCPU thread.
-    pub fn guest_crashloaded(&self, info: Option<PanicInfo>) -> Posted {
-        self.crashloaded.post(info);
-        self.kick();
-        Posted::Continue
     }
 
     /// The cause of the shutdown that is pending.
@@ -431,20 +306,5 @@ impl fmt::Debug for Requests {
             .field("state", &self.state.load().name())
             .field("compat", &self.compat)
             .finish_non_exhaustive()
-    }
-}
-
-/// A stop that is about to be requested. Dropping it requests nothing.
-#[must_use = "a prepared stop is requested by `request`"]
-#[derive(Debug)]
-pub struct PreparedStop<'a> {
-    requests: &'a Requests,
-}
-
-impl PreparedStop<'_> {
-    /// Requests the stop.
-    pub fn request(self, state: RunState) {
-        self.requests.latch_vmstop(state);
-        self.requests.kick();
     }
 }
