@@ -265,6 +265,7 @@ fn build(
     let described = platform::Config {
         accel: accelerator(config.accel),
         memory: config.memory,
+        backing: config.backing,
         cpus: config.cpus.into(),
         boot: boot_source(&config.guest),
         rtc: config.rtc,

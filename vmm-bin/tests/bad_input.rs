@@ -154,6 +154,11 @@ fn a_machine_that_cannot_be() {
         &["--memory", "8000000G"],
         &["8192000000 MiB", "the most is"],
     );
+    // Few hosts have set 64 GiB aside.
+    refused(
+        &["--memory", "64G,hugepages=on"],
+        &["huge pages of 2 MiB", "give no hugepages=on"],
+    );
     let directory = Directory::new();
     // What came up before the failure is gone again.
     let pidfile = directory.path("pid");

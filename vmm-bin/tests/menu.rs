@@ -8,10 +8,15 @@ use serde_json::json;
 
 /// Presses a key that resets the machine and checks everything about it.
 fn resets(test: &str, key: &str, says: &str) {
+    resets_with(test, &[], key, says);
+}
+
+/// The same, of a machine with these options.
+fn resets_with(test: &str, options: &[&str], key: &str, says: &str) {
     if !kvm(test) {
         return;
     }
-    let mut vm = Vm::menu(&[]);
+    let mut vm = Vm::menu(options);
     let mut qmp = vm.qmp();
     for _ in 0..3 {
         vm.press(key, says);
@@ -50,6 +55,16 @@ fn reset_through_port_92() {
 #[test]
 fn reset_through_port_cf9() {
     resets("reset_through_port_cf9", "c", "reset: port 0xcf9");
+}
+
+#[test]
+fn reset_of_memory_that_others_can_map() {
+    resets_with(
+        "reset_of_memory_that_others_can_map",
+        &["--memory", "64M,shared=on"],
+        "r",
+        "reset: keyboard controller",
+    );
 }
 
 /// Real hardware reports a triple fault as a shutdown, which resets. A KVM that emulates may

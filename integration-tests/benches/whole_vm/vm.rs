@@ -4,6 +4,8 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -12,8 +14,12 @@ use std::time::{Duration, Instant};
 
 use crate::Outcome;
 
-/// A mapping of this size is the guest's memory, of 64 MiB: a VMM may split off a little.
-const GUEST_KIB: u64 = 60 << 10;
+/// The guest's memory, in MiB and in bytes.
+const GUEST_MIB: &str = "64";
+const GUEST: u64 = 64 << 20;
+/// A mapping of this size is the guest's memory: a VMM may split off a little at its beginning.
+const MOST_OF_GUEST: u64 = 60 << 20;
+const PAGE: u64 = 4096;
 /// A VMM that does not answer within this is not measured but given up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -39,7 +45,7 @@ impl Side {
 
         let qmp = socket("vmm-bin");
         let mut command = vec![ours, "--kernel".into(), guest.clone()];
-        command.extend(["--memory", "64", "--serial", "stdio", "--qmp"].map(OsString::from));
+        command.extend(["--memory", GUEST_MIB, "--serial", "stdio", "--qmp"].map(OsString::from));
         command.push(format!("unix:{}", qmp.display()).into());
         sides.push(Self {
             name: "vmm-bin",
@@ -63,7 +69,7 @@ impl Side {
                 "-cpu",
                 "host,arch-capabilities=off",
                 "-m",
-                "64",
+                GUEST_MIB,
                 "-nodefaults",
                 "-no-user-config",
                 "-display",
@@ -143,21 +149,40 @@ impl Vm {
         self.qmp.as_mut().ok_or("no QMP session")?.execute(command)
     }
 
-    /// Resident bytes of the process, less those of the guest's memory: the mapping of its size.
+    /// Resident bytes of the process, less those of the guest's memory: the mapping of its size, and
+    /// what was split off before that.
     pub(crate) fn resident_without_guest(&self) -> Outcome<u64> {
         let text = fs::read_to_string(format!("/proc/{}/smaps", self.process.id()))?;
-        let (mut total, mut size) = (0u64, 0);
+        let (mut total, mut mapping, mut guest) = (0_u64, 0..0, None);
         for line in text.lines() {
             let mut words = line.split_whitespace();
-            match (words.next(), words.next().map(str::parse::<u64>)) {
-                (Some("Size:"), Some(Ok(kib))) => size = kib,
-                (Some("Rss:"), Some(Ok(kib))) if size < GUEST_KIB => {
-                    total = kib.saturating_add(total);
+            let first = words.next().unwrap_or_default();
+            if let Some((from, to)) = first.split_once('-') {
+                mapping = u64::from_str_radix(from, 16)?..u64::from_str_radix(to, 16)?;
+            } else if first == "Rss:" {
+                if mapping.end.saturating_sub(mapping.start) >= MOST_OF_GUEST {
+                    guest = Some(mapping.clone());
+                } else {
+                    let kib: u64 = words.next().ok_or("no number")?.parse()?;
+                    total = total.saturating_add(kib << 10);
                 }
-                _ => {}
             }
         }
-        Ok(total << 10)
+        let guest = guest.ok_or("no mapping has the size of the guest's memory")?;
+        let split_off = guest.end.saturating_sub(GUEST)..guest.start;
+        Ok(total.saturating_sub(self.resident_in(split_off)?))
+    }
+
+    /// Resident bytes of the process in a range of its addresses.
+    fn resident_in(&self, range: Range<u64>) -> Outcome<u64> {
+        let pages = range.end.saturating_sub(range.start) / PAGE;
+        let mut entries = vec![0; usize::try_from(pages)?.saturating_mul(8)];
+        let pagemap = fs::File::open(format!("/proc/{}/pagemap", self.process.id()))?;
+        pagemap.read_exact_at(&mut entries, (range.start / PAGE).saturating_mul(8))?;
+        // Bit 63 of an entry: present.
+        let present = entries.iter().skip(7).step_by(8);
+        let present = present.filter(|byte| **byte & 0x80 != 0).count() as u64;
+        Ok(present.saturating_mul(PAGE))
     }
 }
 

@@ -26,7 +26,7 @@ use claims::Claims;
 pub(crate) use error::UsageError;
 use options::Options;
 
-use crate::platform::RtcTime;
+use crate::platform::{Backing, RtcTime};
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -134,6 +134,8 @@ pub(crate) struct Config {
     pub(crate) guest: Guest,
     /// Its memory, in bytes.
     pub(crate) memory: u64,
+    /// Where the memory comes from.
+    pub(crate) backing: Backing,
     /// How many vCPUs it has, 1 to 254.
     pub(crate) cpus: u8,
     /// The time that its real-time clock keeps.
@@ -201,11 +203,13 @@ fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
     if let Some(address) = serial.address() {
         claims.note("--serial", &address)?;
     }
+    let (memory, backing) = values::memory(&options.memory)?;
     Ok(Config {
         name: options.name.clone(),
         uuid: options.uuid.as_deref().map(values::uuid).transpose()?,
         accel: values::accel(&options.accel)?,
-        memory: values::memory(&options.memory)?,
+        memory,
+        backing,
         cpus: values::cpus(&options.cpus)?,
         rtc: rtc::rtc(&options.rtc)?,
         serial,

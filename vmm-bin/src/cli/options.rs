@@ -46,7 +46,8 @@ pub(super) struct Options {
         help_heading = "Machine"
     )]
     pub(super) accel: String,
-    /// Memory: MiB, or a number with K, M or G
+    /// Memory: MiB, or a number with K, M or G; with ,shared=on in a memory file that others can
+    /// map, with ,hugepages=on in one of 2 MiB pages that the host has set aside
     #[arg(
         long,
         value_name = "SIZE",

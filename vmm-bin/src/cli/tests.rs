@@ -139,6 +139,23 @@ fn the_last_of_an_option_given_twice_counts() {
 }
 
 #[test]
+fn memory_has_a_size_and_a_backing() {
+    for (text, bytes, backing) in [
+        ("64", 64 << 20, Backing::Private),
+        ("size=64", 64 << 20, Backing::Private),
+        ("4K,shared=off,hugepages=off", 4 << 10, Backing::Private),
+        ("1G,shared=on", 1 << 30, Backing::Shared),
+        ("shared=on,size=1G", 1 << 30, Backing::Shared),
+        ("2M,hugepages=on", 2 << 20, Backing::HugePages),
+        ("2M,hugepages=on,shared=on", 2 << 20, Backing::HugePages),
+        ("2M,shared=on,shared=off", 2 << 20, Backing::Private),
+    ] {
+        let config = run(&["--memory", text]);
+        assert_eq!((config.memory, config.backing), (bytes, backing), "{text}");
+    }
+}
+
+#[test]
 fn bad_values_are_named_with_what_would_do() {
     for (args, parts) in [
         (&["--memory", "12Q"][..], &["--memory 12Q", "K, M or G"][..]),
@@ -149,6 +166,22 @@ fn bad_values_are_named_with_what_would_do() {
             &["--memory 999", "512M"],
         ),
         (&["--memory", "17179869184G"], &["--memory 17179869184G"]),
+        (&["--memory", "shared=on"], &["no size", "512M"]),
+        (
+            &["--memory", "512M,prealloc"],
+            &["unknown part", "shared=on|off"],
+        ),
+        (&["--memory", "size=512M,512M"], &["unknown part"]),
+        (&["--memory", "size=,shared=on"], &["no size", "512M"]),
+        (&["--memory", "512M,shared=yes"], &["shared", "on or off"]),
+        (
+            &["--memory", "512M,hugepages="],
+            &["hugepages", "on or off"],
+        ),
+        (
+            &["--memory", "512M,hugepages=on,shared=off"],
+            &["always shared", "leave shared=off out"],
+        ),
         (&["--cpus", "0"], &["--cpus 0", "1 to 254"]),
         (&["--cpus", "two"], &["--cpus two", "1 to 254"]),
         (&["--cpus", "-1"], &["--cpus -1", "1 to 254"]),

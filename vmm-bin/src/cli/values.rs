@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::address::{Address, Side};
 use super::error::UsageError;
 use super::{Accel, ExitCodes, Seccomp, SerialTarget};
+use crate::platform::Backing;
 
 /// The most vCPUs: local APIC ids have 8 bits, and two of their values are taken.
 const MOST_CPUS: u8 = 254;
@@ -21,11 +22,44 @@ pub(super) fn accel(text: &str) -> Result<Accel, UsageError> {
     }
 }
 
-/// `--memory`: bytes.
-pub(super) fn memory(text: &str) -> Result<u64, UsageError> {
-    let bad = |problem: &str| {
-        let remedy = "give MiB, or a number with K, M or G, such as 512M";
-        UsageError::value("--memory", text, problem, remedy)
+/// `--memory`: bytes, and where they come from.
+pub(super) fn memory(text: &str) -> Result<(u64, Backing), UsageError> {
+    let bad = |problem: &str, remedy: &str| UsageError::value("--memory", text, problem, remedy);
+    let (mut size, mut shared, mut huge_pages) = (None, None, None);
+    for (position, part) in text.split(',').enumerate() {
+        match part.split_once('=') {
+            None if position == 0 => size = Some(part),
+            Some(("size", value)) => size = Some(value),
+            Some(("shared", value)) => shared = Some(on_or_off("--memory", text, "shared", value)?),
+            Some(("hugepages", value)) => {
+                huge_pages = Some(on_or_off("--memory", text, "hugepages", value)?);
+            }
+            _ => {
+                let remedy = "use SIZE[,shared=on|off][,hugepages=on|off]";
+                return Err(bad("has an unknown part", remedy));
+            }
+        }
+    }
+    let size = size.ok_or_else(|| bad("has no size", "begin with one, such as 512M"))?;
+    let backing = match (shared, huge_pages.unwrap_or(false)) {
+        (None | Some(false), false) => Backing::Private,
+        (Some(true), false) => Backing::Shared,
+        (None | Some(true), true) => Backing::HugePages,
+        (Some(false), true) => {
+            let remedy = "leave shared=off out";
+            return Err(bad("asks for huge pages, which are always shared", remedy));
+        }
+    };
+    Ok((bytes(size, &bad)?, backing))
+}
+
+/// A size, in bytes; `bad` makes the error of a problem and its remedy.
+fn bytes(text: &str, bad: &dyn Fn(&str, &str) -> UsageError) -> Result<u64, UsageError> {
+    let bad = |problem| {
+        bad(
+            problem,
+            "give MiB, or a number with K, M or G, such as 512M",
+        )
     };
     let (number, shift) = match text.as_bytes().last().map(u8::to_ascii_uppercase) {
         Some(b'K') => (text.get(..text.len().saturating_sub(1)), 10),
@@ -41,6 +75,23 @@ pub(super) fn memory(text: &str) -> Result<u64, UsageError> {
         Some(0) => Err(bad("is no memory at all")),
         Some(bytes) => Ok(bytes),
         None => Err(bad("is too large")),
+    }
+}
+
+/// A part of `option`'s value that is a switch.
+fn on_or_off(
+    option: &'static str,
+    text: &str,
+    switch: &str,
+    value: &str,
+) -> Result<bool, UsageError> {
+    match value {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => {
+            let problem = format!("has an unknown value for {switch}");
+            Err(UsageError::value(option, text, &problem, "use on or off"))
+        }
     }
 }
 
@@ -64,17 +115,10 @@ pub(super) fn cpus(text: &str) -> Result<u8, UsageError> {
 pub(super) fn serial_line(text: &str) -> Result<(SerialTarget, bool), UsageError> {
     let (target, wakeup) = match text.rsplit_once(",wakeup=") {
         None => return Ok((serial(text)?, false)),
-        Some((target, "on")) => (serial(target)?, true),
-        Some((target, "off")) => (serial(target)?, false),
-        Some(_) => {
-            let problem = "has an unknown value for wakeup";
-            return Err(UsageError::value(
-                "--serial",
-                text,
-                problem,
-                "use on or off",
-            ));
-        }
+        Some((target, value)) => (
+            serial(target)?,
+            on_or_off("--serial", text, "wakeup", value)?,
+        ),
     };
     if wakeup && !matches!(target, SerialTarget::Stdio | SerialTarget::Unix(_)) {
         let problem = "has no input that could wake the guest";

@@ -79,10 +79,12 @@ pub(crate) enum Error {
         least: u64,
     },
     /// Memory is given to the guest in pages.
-    #[error("{asked} bytes of memory are not a multiple of 4096")]
+    #[error("{asked} bytes of memory are not a multiple of {page}, the size of its pages")]
     MemoryUnaligned {
         /// Bytes asked for.
         asked: u64,
+        /// Bytes of a page.
+        page: u64,
     },
     /// More than the guest's processor can address.
     #[error(
@@ -107,6 +109,20 @@ pub(crate) enum Error {
         /// Why not.
         reason: String,
     },
+    /// It has too few huge pages.
+    #[error(
+        "the guest's memory takes {needed} huge pages of 2 MiB, and {free} are free on this host: set \
+         more aside by /proc/sys/vm/nr_hugepages, or give no hugepages=on"
+    )]
+    HugePages {
+        /// How many it takes.
+        needed: u64,
+        /// How many there are.
+        free: u64,
+    },
+    /// It has none at all.
+    #[error("this host's kernel has no huge pages of 2 MiB: give no hugepages=on")]
+    NoHugePages,
     /// Guest memory could not be written or cleared.
     #[error("guest memory at {address:#x}: {reason}")]
     MemoryAccess {

@@ -26,7 +26,7 @@ use super::boot::{BootSource, Images};
 use super::clock::VirtualClock;
 use super::cpu::{self, BootState, RealMode};
 use super::error::Error;
-use super::memory::Memory;
+use super::memory::{Backing, Memory};
 use super::rtc_time::RtcTime;
 use super::vcpu_run::{GuestEvents, Handler, HoldGate};
 
@@ -37,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) accel: Choice,
     /// Bytes of RAM.
     pub(crate) memory: u64,
+    /// Where they come from.
+    pub(crate) backing: Backing,
     /// How many vCPUs.
     pub(crate) cpus: u32,
     /// What to boot.
@@ -94,7 +96,12 @@ impl Machine {
         }
         let tables = Tables::new(config.cpus)?;
         let firmware = images.firmware_size();
-        let memory = Memory::new(config.memory, firmware, accel.address_bits())?;
+        let memory = Memory::new(
+            config.memory,
+            config.backing,
+            firmware,
+            accel.address_bits(),
+        )?;
         let entry = images.load(&memory, &tables)?;
         cpu::write_boot_structures(&memory, entry)?;
         let boot = BootState::new(entry, images.is_kernel());

@@ -1,18 +1,30 @@
 //! Guest memory: RAM with a hole for MMIO below 4 GiB, and a read-only firmware image at its top.
 //!
-//! RAM is private anonymous memory, given to the guest page by page as it touches it. A cold reset
-//! hands all pages back to the host ([`Memory::clear`]), so that a boot starts from zeroes as the
-//! first one did, and a machine that is reset shrinks to what it held at power-on.
+//! The host gives RAM to the guest page by page, as it is touched; [`Backing`] says where from. A cold
+//! reset hands all pages back ([`Memory::clear`]), so that a boot starts from zeroes as the first
+//! one did, and a machine that is reset shrinks to what it held at power-on.
 //!
 //! The rule that must never be broken: guest memory is accessed by volatile means only; no
 //! reference into it is ever made.
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+mod backing;
 
+use std::io;
+
+use vm_memory::{
+    Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, GuestRegionCollection,
+};
+
+pub(crate) use self::backing::{Backing, Region};
+
+use self::backing::HUGE_PAGE;
 use super::error::Error;
 use super::kvm::Vm;
 use super::layout::{HOLE_END, HOLE_START, MIB, PAGE};
 use super::sys;
+
+/// What vm-memory's users work on.
+pub(crate) type Regions = GuestRegionCollection<Region>;
 
 /// The least memory: everything below 1 MiB has its place, and a guest wants some of its own.
 pub(crate) const LEAST: u64 = 2 * MIB;
@@ -20,7 +32,7 @@ pub(crate) const LEAST: u64 = 2 * MIB;
 /// The guest's memory.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    regions: GuestMemoryMmap,
+    regions: Regions,
     ram: u64,
     firmware: Option<u64>,
 }
@@ -34,25 +46,26 @@ impl Memory {
     ///
     /// # Errors
     /// When the size is too small, too large or no multiple of a page, or the host refuses.
-    pub(crate) fn new(ram: u64, firmware: Option<u64>, address_bits: u32) -> Result<Self, Error> {
-        check(ram, address_bits)?;
-        let refused = |reason: String| Error::MemoryRefused { asked: ram, reason };
-        let mut ranges: Vec<Range> = ranges(ram).collect();
+    pub(crate) fn new(
+        ram: u64,
+        backing: Backing,
+        firmware: Option<u64>,
+        address_bits: u32,
+    ) -> Result<Self, Error> {
+        check(ram, backing, address_bits)?;
+        let refused = |error: io::Error| refused(ram, backing, &error);
+        let mut regions = ranges(ram)
+            .map(|(from, to)| Region::ram(from, to.saturating_sub(from), backing))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(refused)?;
         if let Some(size) = firmware {
             let size = size.next_multiple_of(PAGE);
-            ranges.push((HOLE_END.saturating_sub(size), HOLE_END));
+            let rom = Region::rom(HOLE_END.saturating_sub(size), size).map_err(refused)?;
+            // RAM begins at 0, so this is the second.
+            regions.insert(1, rom);
         }
-        ranges.sort_unstable();
-        let sizes = ranges
-            .iter()
-            .map(|&(from, to)| {
-                let size = usize::try_from(to.saturating_sub(from))
-                    .map_err(|error| refused(error.to_string()))?;
-                Ok((GuestAddress(from), size))
-            })
-            .collect::<Result<Vec<_>, Error>>()?;
         let regions =
-            GuestMemoryMmap::from_ranges(&sizes).map_err(|error| refused(error.to_string()))?;
+            Regions::from_regions(regions).map_err(|error| refused(io::Error::other(error)))?;
         Ok(Self {
             regions,
             ram,
@@ -79,7 +92,7 @@ impl Memory {
     }
 
     /// Whether `region` is the one that the firmware was put in.
-    fn is_firmware(&self, region: &vm_memory::GuestRegionMmap) -> bool {
+    fn is_firmware(&self, region: &Region) -> bool {
         let start = region.start_addr().0;
         self.firmware.is_some() && (HOLE_START..HOLE_END).contains(&start)
     }
@@ -100,7 +113,7 @@ impl Memory {
     }
 
     /// What vm-memory's users work on.
-    pub(crate) fn regions(&self) -> &GuestMemoryMmap {
+    pub(crate) fn regions(&self) -> &Regions {
         &self.regions
     }
 
@@ -136,7 +149,7 @@ impl Memory {
     /// What the host says.
     pub(crate) fn clear(&self) -> Result<(), Error> {
         for region in self.regions.iter() {
-            sys::discard(region).map_err(|error| Error::MemoryAccess {
+            region.clear().map_err(|error| Error::MemoryAccess {
                 address: region.start_addr().0,
                 reason: format!("cannot be cleared: {error}"),
             })?;
@@ -154,15 +167,19 @@ fn ranges(ram: u64) -> impl Iterator<Item = Range> {
 }
 
 /// Whether a machine can have `ram` bytes.
-fn check(ram: u64, bits: u32) -> Result<(), Error> {
+fn check(ram: u64, backing: Backing, bits: u32) -> Result<(), Error> {
     if ram < LEAST {
         return Err(Error::MemoryTooSmall {
             asked: ram,
             least: LEAST,
         });
     }
-    if !ram.is_multiple_of(PAGE) {
-        return Err(Error::MemoryUnaligned { asked: ram });
+    let page = match backing {
+        Backing::Private | Backing::Shared => PAGE,
+        Backing::HugePages => HUGE_PAGE,
+    };
+    if !ram.is_multiple_of(page) {
+        return Err(Error::MemoryUnaligned { asked: ram, page });
     }
     let addressable = 1_u64.checked_shl(bits).unwrap_or(u64::MAX);
     let hole = HOLE_END.saturating_sub(HOLE_START);
@@ -180,19 +197,55 @@ fn check(ram: u64, bits: u32) -> Result<(), Error> {
     Ok(())
 }
 
+/// Why the host did not give `ram` bytes.
+fn refused(ram: u64, backing: Backing, error: &io::Error) -> Error {
+    const FREE: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
+    if backing != Backing::HugePages {
+        let reason = error.to_string();
+        return Error::MemoryRefused { asked: ram, reason };
+    }
+    let free = std::fs::read_to_string(FREE).ok();
+    let free = free.and_then(|text| text.trim().parse().ok());
+    let needed = ram.div_ceil(HUGE_PAGE);
+    match free {
+        Some(free) if free < needed => Error::HugePages { needed, free },
+        Some(_) => Error::MemoryRefused {
+            asked: ram,
+            reason: error.to_string(),
+        },
+        None => Error::NoHugePages,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn memory(ram: u64, backing: Backing) -> Memory {
+        Memory::new(ram, backing, Some(0x1_0000), 40).unwrap()
+    }
+
+    fn byte(memory: &Memory, address: u64) -> u8 {
+        let mut byte = [0];
+        memory.read(address, &mut byte).unwrap();
+        byte[0]
+    }
+
     #[test]
     fn sizes_are_checked() {
-        let message = |ram, bits| check(ram, bits).unwrap_err().to_string();
+        let message = |ram, bits| {
+            let refused = check(ram, Backing::Private, bits);
+            refused.unwrap_err().to_string()
+        };
         assert!(message(0, 48).contains("least is 2 MiB"));
         assert!(message(LEAST + 1, 48).contains("multiple of 4096"));
         assert!(message(1 << 40, 36).contains("36-bit"));
         assert!(message(u64::MAX - 0xfff, 52).contains("52-bit"));
-        check(LEAST, 32).unwrap();
-        check((1 << 36) - (1 << 30), 36).unwrap();
+        check(LEAST, Backing::Private, 32).unwrap();
+        check(LEAST + PAGE, Backing::Shared, 32).unwrap();
+        let refused = check(LEAST + PAGE, Backing::HugePages, 32);
+        assert!(refused.unwrap_err().to_string().contains("2097152"));
+        check((1 << 36) - (1 << 30), Backing::Private, 36).unwrap();
     }
 
     #[test]
@@ -206,18 +259,69 @@ mod tests {
     }
 
     #[test]
-    fn clearing_gives_zeroes_and_firmware_ends_at_4_gib() {
-        let memory = Memory::new(4 * MIB, Some(0x1_0000), 40).unwrap();
-        memory.write(0x1234, b"before").unwrap();
+    fn nothing_outside_of_it_is_memory() {
+        let memory = memory(HOLE_START + MIB, Backing::Private);
+        memory.write(HOLE_START - 1, &[1]).unwrap();
         memory.write(HOLE_END - 16, &[0xea; 16]).unwrap();
-        assert!(memory.write(HOLE_END - 15, &[0; 16]).is_err());
-        assert!(memory.write(4 * MIB - 1, &[1, 2]).is_err());
+        memory.write(HOLE_END + MIB - 1, &[1]).unwrap();
+        for address in [HOLE_START, HOLE_END - 0x1_0001, HOLE_END + MIB, u64::MAX] {
+            assert!(memory.write(address, &[0]).is_err(), "{address:#x}");
+        }
+        assert!(memory.write(HOLE_START - 1, &[1, 2]).is_err());
+        // Firmware and RAM lie next to each other for the guest, and not for the host.
+        memory.write(HOLE_END - 1, &[1, 2]).unwrap();
+        assert_eq!(byte(&memory, HOLE_END), 2);
+    }
+
+    #[test]
+    fn clearing_gives_zeroes() {
+        for backing in [Backing::Private, Backing::Shared] {
+            let memory = memory(8 * MIB, backing);
+            let places = [0, 0x1234, 2 * MIB - 1, 2 * MIB, 8 * MIB - 1, HOLE_END - 1];
+            for round in 1..=2 {
+                for address in places {
+                    memory.write(address, &[round]).unwrap();
+                }
+                memory.clear().unwrap();
+                for address in places {
+                    assert_eq!(byte(&memory, address), 0, "{backing:?} {address:#x}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn guest_and_host_addresses_are_aligned_alike() {
+        let memory = memory(HOLE_START + 4 * MIB, Backing::Private);
+        for region in memory.regions().iter().filter(|r| !memory.is_firmware(r)) {
+            let host = region.get_host_address(vm_memory::MemoryRegionAddress(0));
+            assert_eq!(host.unwrap().addr() as u64 % HUGE_PAGE, 0);
+            assert_eq!(region.start_addr().0 % HUGE_PAGE, 0);
+        }
+    }
+
+    #[test]
+    fn too_few_huge_pages_are_counted() {
+        // More than any host has set aside, and less than its guests could address.
+        match Memory::new(1 << 38, Backing::HugePages, None, 40) {
+            Err(Error::HugePages { needed, free }) => assert!(free < needed, "{free} of {needed}"),
+            Err(Error::NoHugePages) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn huge_pages_are_cleared_too() {
+        let memory = match Memory::new(4 * MIB, Backing::HugePages, None, 40) {
+            Ok(memory) => memory,
+            Err(error @ (Error::HugePages { .. } | Error::NoHugePages)) => {
+                println!("not tested: {error}");
+                return;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        memory.write(3 * MIB, b"before").unwrap();
         memory.clear().unwrap();
-        let mut bytes = [1; 6];
-        memory
-            .regions()
-            .read_slice(&mut bytes, GuestAddress(0x1234))
-            .unwrap();
-        assert_eq!(bytes, [0; 6]);
+        assert_eq!(byte(&memory, 3 * MIB), 0);
     }
 }

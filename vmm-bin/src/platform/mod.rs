@@ -37,5 +37,6 @@ pub(crate) use self::boot::{BootSource, FlatImage};
 pub(crate) use self::error::Error;
 pub(crate) use self::kvm::DEVICE as KVM_DEVICE;
 pub(crate) use self::machine::{Config, Machine, Outlets};
+pub(crate) use self::memory::Backing;
 pub(crate) use self::rtc_time::{RtcSource, RtcTime};
 pub(crate) use self::vcpu_run::{GuestEvents, GuestExit, Onward};

@@ -14,9 +14,11 @@ use kvm_bindings::{KVM_IRQ_ROUTING_IRQCHIP, KVMIO, kvm_irq_routing_irqchip};
 use kvm_bindings::{KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, kvm_userspace_memory_region};
 use kvm_bindings::{kvm_device_attr, kvm_irq_routing_entry, kvm_irq_routing_entry__bindgen_ty_1};
 use kvm_ioctls::{VcpuFd, VmFd};
-use vm_memory::{GuestMemoryRegion, GuestRegionMmap};
+use vm_memory::{GuestMemoryRegion, MemoryRegionAddress};
 use vmm_sys_util::ioctl::ioctl_with_ref;
 use vmm_sys_util::ioctl_iow_nr;
+
+use super::memory::Region;
 
 ioctl_iow_nr!(KVM_SET_DEVICE_ATTR, KVMIO, 0xe1, kvm_device_attr);
 ioctl_iow_nr!(KVM_GET_DEVICE_ATTR, KVMIO, 0xe2, kvm_device_attr);
@@ -28,11 +30,11 @@ ioctl_iow_nr!(KVM_GET_DEVICE_ATTR, KVMIO, 0xe2, kvm_device_attr);
 pub(crate) fn set_memory_slot(
     vm: &VmFd,
     slot: u32,
-    region: &GuestRegionMmap,
+    region: &Region,
     flags: u32,
 ) -> Result<(), kvm_ioctls::Error> {
     let host = region
-        .get_host_address(vm_memory::MemoryRegionAddress(0))
+        .get_host_address(MemoryRegionAddress(0))
         .map_err(|_| kvm_ioctls::Error::new(libc::EINVAL))?;
     let slot = kvm_userspace_memory_region {
         slot,
@@ -47,18 +49,35 @@ pub(crate) fn set_memory_slot(
     unsafe { vm.set_user_memory_region(slot) }
 }
 
-/// Gives the pages of `region` back to the kernel: they read as zeroes from now on.
+/// What the kernel is told about a range of guest memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Advice {
+    /// Use huge pages where they fit.
+    HugePage,
+    /// Take the pages back: a private mapping reads as zeroes from now on.
+    DontNeed,
+    /// Take the pages back, and out of the file: a shared mapping reads as zeroes from now on.
+    Remove,
+}
+
+/// Gives the kernel advice on `length` bytes of `region`, from `offset` on.
 ///
 /// # Errors
-/// What `madvise` says.
-pub(crate) fn discard(region: &GuestRegionMmap) -> io::Result<()> {
-    let length = usize::try_from(region.len()).map_err(io::Error::other)?;
-    let host = region
-        .get_host_address(vm_memory::MemoryRegionAddress(0))
-        .map_err(io::Error::other)?;
-    // SAFETY: the range is one live, private, anonymous mapping that belongs to `region`, and
-    // guest memory is only ever accessed by volatile means, so that its content may change.
-    let result = unsafe { libc::madvise(host.cast(), length, libc::MADV_DONTNEED) };
+/// What `madvise` says, and `InvalidInput` when the range is not in the region.
+pub(crate) fn advise(region: &Region, offset: u64, length: u64, advice: Advice) -> io::Result<()> {
+    let advice = match advice {
+        Advice::HugePage => libc::MADV_HUGEPAGE,
+        Advice::DontNeed => libc::MADV_DONTNEED,
+        Advice::Remove => libc::MADV_REMOVE,
+    };
+    let length = usize::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let range = region
+        .get_slice(MemoryRegionAddress(offset), length)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let host = range.ptr_guard_mut();
+    // SAFETY: the range lies in one live mapping that belongs to `region`, and guest memory is only
+    // ever accessed by volatile means, so that its content may change.
+    let result = unsafe { libc::madvise(host.as_ptr().cast(), length, advice) };
     if result == 0 {
         Ok(())
     } else {

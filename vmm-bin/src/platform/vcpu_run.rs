@@ -16,9 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use devices::{Bus, PowerRequest, PowerSink, WakeupReason};
 use vcpu::kvm::{ExitHandler, KvmExit};
 use vcpu::{Control, VcpuId};
-use vm_memory::GuestMemoryMmap;
 
 use super::board::Board;
+use super::memory::Regions;
 
 /// `KVM_SYSTEM_EVENT_*`.
 const EVENT_SHUTDOWN: u32 = 1;
@@ -97,7 +97,7 @@ pub(crate) struct Handler {
     mmio: Arc<Bus>,
     gate: Arc<HoldGate>,
     /// Never accessed: the guest's memory stays mapped as long as a vCPU can touch it.
-    _memory: GuestMemoryMmap,
+    _memory: Regions,
 }
 
 impl std::fmt::Debug for Handler {
@@ -110,12 +110,7 @@ impl std::fmt::Debug for Handler {
 
 impl Handler {
     /// A handler for the vCPU `id`, whose guest has this memory.
-    pub(crate) fn new(
-        id: VcpuId,
-        board: &Board,
-        gate: Arc<HoldGate>,
-        memory: GuestMemoryMmap,
-    ) -> Self {
+    pub(crate) fn new(id: VcpuId, board: &Board, gate: Arc<HoldGate>, memory: Regions) -> Self {
         let (pio, mmio) = (Arc::clone(board.pio()), Arc::clone(board.mmio()));
         Self {
             id,

@@ -6,6 +6,7 @@
 )]
 
 use super::*;
+use crate::platform::memory::Backing;
 
 /// The table with this signature, found the way an operating system finds it.
 fn table<'a>(tables: &'a Tables, signature: &[u8; 4]) -> &'a [u8] {
@@ -126,7 +127,7 @@ fn the_dsdt_names_the_sleep_states_that_the_pm1_block_enters() {
 fn the_waking_vector_is_what_the_guest_left_in_the_facs() {
     let tables = Tables::new(1).unwrap();
     assert!(tables.image[usize::try_from(tables.facs - ACPI).unwrap()..].starts_with(b"FACS"));
-    let memory = Memory::new(2 << 20, None, 40).unwrap();
+    let memory = Memory::new(2 << 20, Backing::Private, None, 40).unwrap();
     tables.load(&memory).unwrap();
     assert_eq!(tables.waking_vector(&memory).unwrap(), 0);
     let vector = 0x9_a000_u32.to_le_bytes();

@@ -52,11 +52,12 @@ pub(crate) fn memory_map(memory: &Memory) -> Vec<MapEntry> {
 mod tests {
     use super::*;
     use crate::platform::layout::{HOLE_END, HOLE_START, MIB, PAGE};
+    use crate::platform::memory::Backing;
 
     #[test]
     fn the_map_is_ascending_and_holds_all_ram() {
         for ram in [2 * MIB, 512 * MIB, HOLE_START, HOLE_START + PAGE, HOLE_END] {
-            let memory = Memory::new(ram, None, 40).unwrap();
+            let memory = Memory::new(ram, Backing::Private, None, 40).unwrap();
             let map = memory_map(&memory);
             for pair in map.windows(2) {
                 assert!(

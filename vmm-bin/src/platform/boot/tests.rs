@@ -10,6 +10,7 @@ use vmm_sys_util::tempfile::TempFile;
 use super::test_images::{LOAD, NOTE, bzimage, elf, put, pvh_note};
 use super::*;
 use crate::platform::layout::{COMMAND_LINE, HIGH_RAM, HOLE_END, MIB, PVH_START_INFO, ZERO_PAGE};
+use crate::platform::memory::Backing;
 
 /// A file with these bytes.
 fn file(bytes: &[u8]) -> TempFile {
@@ -37,7 +38,7 @@ fn refusal(bytes: &[u8]) -> String {
 }
 
 fn memory() -> Memory {
-    Memory::new(32 * MIB, None, 40).unwrap()
+    Memory::new(32 * MIB, Backing::Private, None, 40).unwrap()
 }
 
 fn tables() -> Tables {
@@ -287,7 +288,7 @@ fn firmware_ends_at_4_gib_and_at_1_mib() {
     bytes[0x1_0000..].fill(0x22);
     let image = file(&bytes);
     let mut images = Images::open(&BootSource::Firmware(image.as_path().to_path_buf())).unwrap();
-    let memory = Memory::new(16 * MIB, images.firmware_size(), 40).unwrap();
+    let memory = Memory::new(16 * MIB, Backing::Private, images.firmware_size(), 40).unwrap();
     assert_eq!(images.load(&memory, &tables()).unwrap(), Entry::ResetVector);
     assert_eq!(read(&memory, HOLE_END - 0x5_0000, 0x5_0000), bytes);
     assert_eq!(

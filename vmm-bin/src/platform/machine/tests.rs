@@ -75,6 +75,7 @@ impl Bench {
         let config = Config {
             accel: Choice::Kvm(DEVICE.into()),
             memory: 4 << 20,
+            backing: Backing::default(),
             cpus,
             boot,
             rtc: RtcTime::default(),
@@ -443,6 +444,7 @@ fn an_impossible_machine_is_one_clear_message() {
         let config = Config {
             accel: Choice::Kvm(DEVICE.into()),
             memory,
+            backing: Backing::default(),
             cpus,
             boot: BootSource::Flat(image),
             rtc: RtcTime::default(),
