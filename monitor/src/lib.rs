@@ -5,6 +5,8 @@
 // `qapi!` names this crate from within it as it does from without.
 extern crate self as monitor;
 
+#[cfg(feature = "console")]
+pub mod console;
 mod error;
 pub mod events;
 pub mod human;

@@ -15,10 +15,13 @@
 //!
 //! Source: QEMU 7.2 as its user sees it: the names, the help and the texts of the errors.
 
+mod completion;
 mod line;
 mod usage;
 
 pub use usage::{Parameter, Usage};
+
+pub use completion::Completion;
 
 use crate::registry::{CommandError, Registry};
 use line::Words;
