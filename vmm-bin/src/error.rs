@@ -52,6 +52,14 @@ pub(crate) enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// The trace cannot be written.
+    #[error("--trace {}: {source}; give a path for a plain file", path.display())]
+    Trace {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The terminal cannot be made raw.
     #[error("cannot set up the terminal: {0}; try --serial with a socket or a file")]
     Terminal(io::Error),

@@ -1,16 +1,18 @@
-//! What happens to the VM, told twice: to the monitor's clients, and in the log.
+//! What happens to the VM, told twice: to the monitor's clients, and in the log; and in all detail in
+//! the trace.
 //!
 //! The rule that must never be broken: the guest decides how often this is called, and so nothing
 //! here blocks or grows.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use lifecycle::{Event, EventSink, Report};
+use lifecycle::{Event, EventSink, Report, TraceRecord};
 use log::{debug, error, info, warn};
 use runstate::RunState;
 
 use crate::rate::RateLimit;
 use crate::signals;
+use crate::trace::Recorder;
 
 /// Where events for the monitor's clients go.
 pub(crate) type Emit = Box<dyn Fn(&Event)>;
@@ -18,6 +20,7 @@ pub(crate) type Emit = Box<dyn Fn(&Event)>;
 /// Tells the clients and the log.
 pub(crate) struct Announcer {
     emit: Option<Emit>,
+    trace: Option<Recorder>,
     events: RateLimit,
     reports: RateLimit,
 }
@@ -28,8 +31,21 @@ impl Announcer {
         let now = Instant::now();
         Self {
             emit,
+            trace: None,
             events: RateLimit::new(now),
             reports: RateLimit::new(now),
+        }
+    }
+
+    /// Has the lifecycle's trace written, too.
+    pub(crate) fn with_trace(self, trace: Option<Recorder>) -> Self {
+        Self { trace, ..self }
+    }
+
+    /// Ends the trace, if there is one.
+    pub(crate) fn finish_trace(&self, bound: Duration) {
+        if let Some(trace) = &self.trace {
+            trace.finish(bound);
         }
     }
 }
@@ -94,6 +110,12 @@ impl EventSink for Announcer {
 
     fn state_changed(&self, from: RunState, to: RunState) {
         debug!("run state: {from} -> {to}");
+    }
+
+    fn traced(&self, record: &TraceRecord) {
+        if let Some(trace) = &self.trace {
+            trace.record(record);
+        }
     }
 }
 

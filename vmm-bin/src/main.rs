@@ -10,6 +10,7 @@
 //!             ├─ qmp       what the monitor asks for   ──▶ lifecycle
 //!             ├─ endpoint  the streams that clients come through
 //!             ├─ events    what happens ──▶ monitor's clients and log
+//!             ├─ trace     what happened, as a file, a table, a picture
 //!             ├─ lines     serial, terminal; pidfile
 //!             ├─ sandbox   what each thread may ask of the kernel
 //!             └─ main_loop where all of it meets
@@ -39,6 +40,7 @@ mod signals;
 mod stream;
 mod sys;
 mod terminal;
+mod trace;
 mod vmm;
 
 use std::io::Write;
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
     let config = match cli::parse(std::env::args_os()) {
         Ok(Invocation::Run(config)) => config,
         Ok(Invocation::Show(text)) => return show(&text),
+        Ok(Invocation::Look(look)) => return look_at(&look),
         Err(error) => return fail(&error, USAGE),
     };
     // First of all: what is opened from here on could get these numbers.
@@ -79,6 +82,20 @@ fn show(text: &str) -> ExitCode {
         // A reader that has seen enough, such as `head`, is no failure.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Shows a trace, as far as it can be read.
+fn look_at(look: &trace::Look) -> ExitCode {
+    match trace::look(look) {
+        Ok(seen) => {
+            let shown = show(&seen.text);
+            if let Some(note) = seen.note {
+                drop(writeln!(std::io::stderr(), "vmm-bin: {note}"));
+            }
+            seen.error.map_or(shown, |error| fail(&error, 1))
+        }
+        Err(error) => fail(&error, 1),
     }
 }
 

@@ -42,6 +42,7 @@ use crate::platform::{self, BootSource, FlatImage};
 use crate::power::Power;
 use crate::qmp::{Listening, Monitor};
 use crate::serial::{Backend, LAST_WORDS, Line};
+use crate::trace::Recorder;
 use crate::{guest, sandbox, signals};
 
 /// How long each phase of the tear-down may take.
@@ -191,7 +192,7 @@ fn run_visible(
         option: "--qmp",
         source,
     })?;
-    let announcer = Announcer::new(qmp.as_ref().map(Listening::emit));
+    let announcer = Announcer::new(qmp.as_ref().map(Listening::emit)).with_trace(trace(config)?);
     let vm = Vm::new(
         Rc::clone(&machine),
         pause,
@@ -249,10 +250,26 @@ fn run_visible(
         monitor.as_ref(),
         lines.into_backends(),
     );
+    lifecycle.sink().finish_trace(TEARDOWN_BOUND);
     drop(terminal);
     let status = ended?;
     info!("the VM has ended: {status}");
     Ok(status)
+}
+
+/// Begins the lifecycle's trace, if one is wanted.
+fn trace(config: &Config) -> Result<Option<Recorder>, Error> {
+    let Some(path) = &config.trace else {
+        return Ok(None);
+    };
+    let mode = config.seccomp;
+    let recorder = Recorder::open(path, move || {
+        sandbox::enter_writer(mode).map_err(std::io::Error::other)
+    });
+    let path = path.clone();
+    recorder
+        .map(Some)
+        .map_err(|source| Error::Trace { path, source })
 }
 
 fn build(

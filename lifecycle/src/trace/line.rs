@@ -11,7 +11,7 @@
 //!   "on-reboot":"reset","on-shutdown":"poweroff","on-panic":"shutdown","on-watchdog":"reset"}
 //! ```
 //!
-//! (The last one is one line.) Every object is flat; flags that are false and what is not there
+//! (The last one is one line.) A writer that may not go on writes `{"truncated":true}`. Every object is flat; flags that are false and what is not there
 //! are left out. Names that a reader does not know are passed over.
 //!
 //! The rule that must never be broken: what is written reads back as what it was.
@@ -37,6 +37,9 @@ use crate::step::{Latched, Situation};
 pub enum TraceLine {
     /// The first line: what the others are to be read as.
     Header(Compat),
+    /// The file was not to grow any more: records are missing from here on, until the end of the
+    /// trace, if that is there.
+    Truncated,
     /// Every other line.
     Record {
         /// When it happened, since whatever moment the writer counts from.
@@ -102,6 +105,7 @@ impl fmt::Display for TraceLine {
                 object.number("version", VERSION);
                 object.text("compat", compat);
             }
+            Self::Truncated => object.flag("truncated", true),
             Self::Record { at, record } => {
                 object.number("seq", record.sequence);
                 object.number("ns", at.as_nanos());
@@ -123,6 +127,9 @@ impl FromStr for TraceLine {
                 return Err(TraceLineError::Version);
             }
             return Ok(Self::Header(fields.name("compat")?));
+        }
+        if fields.flag("truncated")? {
+            return Ok(Self::Truncated);
         }
         let record = TraceRecord {
             sequence: fields.number("seq")?,

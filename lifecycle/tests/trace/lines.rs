@@ -219,6 +219,9 @@ fn the_header_says_how_the_rest_is_read() {
         let header = TraceLine::Header(compat);
         assert_eq!(header.to_string().parse(), Ok(header));
     }
+    let truncated = TraceLine::Truncated;
+    assert_eq!(truncated.to_string(), r#"{"truncated":true}"#);
+    assert_eq!(truncated.to_string().parse(), Ok(truncated));
     assert_eq!(
         TraceLine::Header(Compat::Current).to_string(),
         r#"{"trace":"lifecycle","version":1,"compat":"current"}"#

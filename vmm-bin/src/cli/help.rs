@@ -18,6 +18,9 @@ EXAMPLES
               --memory 512M --cpus 2
   A guest that waits for `cont` on the monitor:
       vmm-bin -S --qmp unix:/tmp/vm.qmp --serial file:/tmp/vm.log
+  A picture of what the lifecycle went through (see vmm-bin trace --help):
+      vmm-bin --trace vm.trace
+      vmm-bin trace svg vm.trace > vm.svg
 
 KEYS (--serial stdio, on a terminal)
   Ctrl-A x       end the VM and this program

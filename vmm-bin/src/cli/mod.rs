@@ -12,6 +12,7 @@ mod error;
 mod help;
 mod options;
 mod rtc;
+mod trace;
 mod values;
 
 use std::ffi::OsString;
@@ -21,6 +22,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 use lifecycle::Actions;
 
+use crate::trace::Look;
 pub(crate) use address::{Address, Side};
 use claims::Claims;
 pub(crate) use error::UsageError;
@@ -33,6 +35,8 @@ use crate::platform::{Backing, RtcTime};
 pub(crate) enum Invocation {
     /// Print this text and end well.
     Show(String),
+    /// Look at a trace.
+    Look(Look),
     /// Run a VM.
     Run(Box<Config>),
 }
@@ -158,6 +162,8 @@ pub(crate) struct Config {
     pub(crate) pidfile: Option<PathBuf>,
     /// The filters of system calls.
     pub(crate) seccomp: Seccomp,
+    /// Where the lifecycle's trace goes.
+    pub(crate) trace: Option<PathBuf>,
 }
 
 /// Reads the command line; `args` begins with the program's name.
@@ -165,6 +171,15 @@ pub(crate) struct Config {
 /// # Errors
 /// When it cannot be understood, or contradicts itself.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, UsageError> {
+    let mut args = args.into_iter().peekable();
+    let program = args.next();
+    if args.next_if(|word| word == "trace").is_some() {
+        return Ok(match trace::parse(args)? {
+            trace::Asked::Help(text) => Invocation::Show(text),
+            trace::Asked::Look(look) => Invocation::Look(look),
+        });
+    }
+    let args = program.into_iter().chain(args);
     let command = Options::command();
     let args = options::with_two_dashes(&command, args);
     let matches = match command.try_get_matches_from(args) {
@@ -225,6 +240,7 @@ fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
         exit_codes: values::exit_codes(&options.exit_codes)?,
         pidfile: options.pidfile.clone(),
         seccomp: values::seccomp(&options.seccomp)?,
+        trace: options.trace.clone(),
         guest: guest(options)?,
     })
 }

@@ -135,6 +135,9 @@ pub(super) struct Options {
     /// Write the process number to this file while the VM runs
     #[arg(long, value_name = "FILE", help_heading = "Lifecycle")]
     pub(super) pidfile: Option<PathBuf>,
+    /// Write the lifecycle's trace to this file, at most 64 MiB; `vmm-bin trace --help` looks at it
+    #[arg(long, value_name = "FILE", help_heading = "Lifecycle")]
+    pub(super) trace: Option<PathBuf>,
 
     /// What a system call that its thread has no use for does:
     /// end the program (on), nothing (off), a line in the kernel's log (log)

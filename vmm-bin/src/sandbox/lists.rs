@@ -86,6 +86,12 @@ pub(super) const VCPU: Role = Role {
     ],
 };
 
+/// A thread that writes to a file: the trace.
+pub(super) const WRITER: Role = Role {
+    calls: &[MEMORY, THREADS, OUTPUT, THREAD_END],
+    requests: &[],
+};
+
 /// The allocator's. What it maps is its own, and never code.
 const MEMORY: &[Allowed] = &[
     any(libc::SYS_brk),

@@ -72,6 +72,18 @@ pub(crate) fn enter(mode: Seccomp, vcpus: &VcpuSet<Vcpu>) -> Result<(), Error> {
     install(&compile(&lists::MAIN_LOOP, otherwise)?)
 }
 
+/// Confines the calling thread, which does nothing but write to a file that is open.
+///
+/// # Errors
+/// See [`Error`].
+pub(crate) fn enter_writer(mode: Seccomp) -> Result<(), Error> {
+    match mode {
+        Seccomp::On => install(&compile(&lists::WRITER, SeccompAction::KillProcess)?),
+        Seccomp::Log => install(&compile(&lists::WRITER, SeccompAction::Log)?),
+        Seccomp::Off => Ok(()),
+    }
+}
+
 /// Makes a filter of a role's lists. What is not in them meets `otherwise`.
 fn compile(role: &Role, otherwise: SeccompAction) -> Result<BpfProgram, Error> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
@@ -83,9 +95,9 @@ fn compile(role: &Role, otherwise: SeccompAction) -> Result<BpfProgram, Error> {
             rules.push(SeccompRule::new(conditions.collect::<Result<_, _>>()?)?);
         }
     }
-    let requests = rules.entry(libc::SYS_ioctl).or_default();
     for request in role.requests {
         let number = argument(1, SeccompCmpOp::Eq, request())?;
+        let requests = rules.entry(libc::SYS_ioctl).or_default();
         requests.push(SeccompRule::new(vec![number])?);
     }
     let arch = TargetArch::x86_64;
