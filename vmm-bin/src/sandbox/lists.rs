@@ -185,6 +185,8 @@ const TEAR_DOWN: &[Allowed] = &[
     // Files only.
     only(libc::SYS_unlinkat, &[Is(2, 0)]),
     any(libc::SYS_unlink),
+    // The end of the trace's thread is waited for.
+    any(libc::SYS_clock_nanosleep),
     any(libc::SYS_exit_group),
 ];
 
