@@ -286,6 +286,7 @@ fn build(
         cpus: config.cpus.into(),
         boot: boot_source(&config.guest),
         rtc: config.rtc,
+        watchdogs: config.watchdogs,
     };
     let rearm = Arc::clone(bell);
     let outlets = platform::Outlets {

@@ -14,6 +14,7 @@ mod options;
 mod rtc;
 mod trace;
 mod values;
+mod watchdog;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -28,7 +29,7 @@ use claims::Claims;
 pub(crate) use error::UsageError;
 use options::Options;
 
-use crate::platform::{Backing, RtcTime};
+use crate::platform::{Backing, RtcTime, Watchdogs};
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -144,6 +145,8 @@ pub(crate) struct Config {
     pub(crate) cpus: u8,
     /// The time that its real-time clock keeps.
     pub(crate) rtc: RtcTime,
+    /// Its watchdogs.
+    pub(crate) watchdogs: Watchdogs,
     /// Its serial line.
     pub(crate) serial: SerialTarget,
     /// Whether a byte from its other end wakes a guest that sleeps.
@@ -227,6 +230,7 @@ fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
         backing,
         cpus: values::cpus(&options.cpus)?,
         rtc: rtc::rtc(&options.rtc)?,
+        watchdogs: watchdog::watchdogs(&options.watchdog)?,
         serial,
         serial_wakes,
         debugcon: options

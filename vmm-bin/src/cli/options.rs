@@ -74,6 +74,16 @@ pub(super) struct Options {
         help_heading = "Machine"
     )]
     pub(super) rtc: String,
+    /// Watchdog (repeatable): ib700 (the default; I/O ports 0x441 to 0x444),
+    /// wdat (described by an ACPI table) or none
+    #[arg(
+        long,
+        value_name = "WHICH",
+        action = clap::ArgAction::Append,
+        verbatim_doc_comment,
+        help_heading = "Machine"
+    )]
+    pub(super) watchdog: Vec<String>,
     /// Serial console: stdio (the default, unless the monitor has it),
     /// unix:PATH, file:PATH or none; with ,wakeup=on a key wakes the guest
     #[arg(

@@ -7,9 +7,11 @@
 //! | 0x92 | fast A20 and reset | |
 //! | 0x3f8 to 0x3ff | COM1, a 16550 | 4 |
 //! | 0x402 | debug console of firmware, if asked for | |
+//! | 0x441 to 0x444 | ib700 watchdog, unless it is not wanted | |
 //! | 0x501, 0x502 | isa-debug-exit | |
 //! | 0x505 | pvpanic | |
 //! | 0x600 to 0x60b | ACPI PM1 block and timer | 9 |
+//! | 0x660 to 0x669 | watchdog of the ACPI WDAT table, if asked for | |
 //! | 0xcf9 | reset control | |
 //!
 //! The interrupt controllers (0x20, 0xa0, I/O APIC, local APICs) and the interval timer (0x40 to
@@ -23,10 +25,12 @@ use devices::cmos_rtc::{self, CmosRtc};
 use devices::debug_exit::{self, DebugExit};
 use devices::debugcon::{self, DebugCon};
 use devices::i8042::{self, I8042};
+use devices::ib700::{self, Ib700};
 use devices::port92::{self, Port92};
 use devices::pvpanic::{self, PvPanic};
 use devices::reset_control::{self, Chipset, ResetControl};
 use devices::serial::{self, Serial};
+use devices::wdat::{self, Wdat};
 use devices::{
     Bus, BusBuilder, BusDevice, Clock, Mapping, ResetTree, ResetType, Resettable, Timed,
     WakeupReason,
@@ -40,6 +44,7 @@ use super::layout::{COM1_IRQ, HOLE_START, RTC_IRQ, SCI_IRQ};
 use super::machine::Outlets;
 use super::rtc_time::RtcTime;
 use super::vcpu_run::HoldGate;
+use super::watchdogs::Watchdogs;
 
 /// The devices.
 pub(crate) struct Board {
@@ -53,6 +58,8 @@ pub(crate) struct Board {
     /// The real-time clock goes on while all other time stands.
     rtc_goes_on: bool,
     clock: Arc<VirtualClock>,
+    /// What has deadlines on the virtual clock.
+    timed: Vec<Arc<dyn Timed>>,
 }
 
 impl std::fmt::Debug for Board {
@@ -61,7 +68,7 @@ impl std::fmt::Debug for Board {
     }
 }
 
-/// What firmware finds in CMOS memory, and the time there.
+/// What firmware finds in CMOS memory, the time there, and which devices are there at all.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
     /// Bytes of RAM.
@@ -70,7 +77,12 @@ pub(crate) struct Shape {
     pub(crate) cpus: u32,
     /// The time that the real-time clock keeps.
     pub(crate) rtc: RtcTime,
+    /// Which watchdogs there are.
+    pub(crate) watchdogs: Watchdogs,
 }
+
+/// What pvpanic tells the guest that it is for: all that it can do.
+const PVPANIC_EVENTS: u8 = pvpanic::PANICKED | pvpanic::CRASHLOADED | pvpanic::SHUTDOWN;
 
 /// Where SeaBIOS looks for the number of processors beside the first.
 const CMOS_OTHER_CPUS: u8 = 0x5f;
@@ -141,6 +153,7 @@ impl Board {
         );
         let acpi_pm = Arc::new(acpi_pm.map_err(Error::Board)?);
         assembly.add("acpi-pm", &acpi_pm::PORTS, &acpi_pm)?;
+        let mut timed: Vec<Arc<dyn Timed>> = vec![Arc::<AcpiPm>::clone(&acpi_pm)];
         let rtc_clock = shape.rtc.clock(clock);
         let rtc = CmosRtc::new(
             cmos_memory(shape.memory),
@@ -163,7 +176,26 @@ impl Board {
         assembly.add("reset-control", &reset_control::PORTS, &reset_control)?;
         let debug_exit = Arc::new(DebugExit::new(power()));
         assembly.add("isa-debug-exit", &debug_exit::PORTS, &debug_exit)?;
-        assembly.add("pvpanic", &pvpanic::PORTS, &Arc::new(PvPanic::new(power())))?;
+        let pvpanic = PvPanic::with_events(PVPANIC_EVENTS, power()).map_err(Error::Board)?;
+        assembly.add("pvpanic", &pvpanic::PORTS, &Arc::new(pvpanic))?;
+        if shape.watchdogs.ib700 {
+            let ib700 = Arc::new(Ib700::new(ib700::Wiring {
+                power: power(),
+                clock: Arc::<VirtualClock>::clone(clock),
+                rearm: Arc::clone(&wiring.rearm),
+            }));
+            assembly.add("ib700", &ib700::PORTS, &ib700)?;
+            timed.push(ib700);
+        }
+        if shape.watchdogs.wdat {
+            let wdat = Arc::new(Wdat::new(wdat::Wiring {
+                power: power(),
+                clock: Arc::<VirtualClock>::clone(clock),
+                rearm: Arc::clone(&wiring.rearm),
+            }));
+            assembly.add("wdat", &wdat::PORTS, &wdat)?;
+            timed.push(wdat);
+        }
         if let Some(output) = &wiring.debugcon {
             let debugcon = Arc::new(DebugCon::new(Arc::clone(output)));
             assembly.add("isa-debugcon", &debugcon::PORTS, &debugcon)?;
@@ -178,6 +210,7 @@ impl Board {
             rtc_goes_on: shape.rtc.goes_on(),
             serial,
             acpi_pm,
+            timed,
         })
     }
 
@@ -231,15 +264,13 @@ impl Board {
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         let alarm = self.until_rtc().filter(|_| !self.rtc_goes_on);
         let alarm = alarm.map(|left| self.clock.now_ns().saturating_add(left));
-        [self.acpi_pm.next_deadline(), alarm]
-            .into_iter()
-            .flatten()
-            .min()
+        let timed = self.timed.iter().map(|device| device.next_deadline());
+        timed.chain([alarm]).flatten().min()
     }
 
     /// Lets the devices do what is due.
     pub(crate) fn tick(&self) {
-        self.acpi_pm.tick();
+        self.timed.iter().for_each(|device| device.tick());
         self.tick_alarm();
     }
 

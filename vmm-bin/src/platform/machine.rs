@@ -29,6 +29,7 @@ use super::error::Error;
 use super::memory::{Backing, Memory};
 use super::rtc_time::RtcTime;
 use super::vcpu_run::{GuestEvents, Handler, HoldGate};
+use super::watchdogs::Watchdogs;
 
 /// What machine to build.
 #[derive(Debug, Clone)]
@@ -45,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) boot: BootSource,
     /// The time that the real-time clock keeps.
     pub(crate) rtc: RtcTime,
+    /// Which watchdogs there are.
+    pub(crate) watchdogs: Watchdogs,
 }
 
 /// The machine. Everything is done through `&self`; it lives on the main-loop thread.
@@ -94,7 +97,7 @@ impl Machine {
                 max: most,
             });
         }
-        let tables = Tables::new(config.cpus)?;
+        let tables = Tables::new(config.cpus, config.watchdogs.wdat_base())?;
         let firmware = images.firmware_size();
         let memory = Memory::new(
             config.memory,
@@ -113,6 +116,7 @@ impl Machine {
             memory: memory.size(),
             cpus: config.cpus,
             rtc: config.rtc,
+            watchdogs: config.watchdogs,
         };
         let board = Board::new(&accel, shape, &clock, &gate, outlets)?;
         board.reset(ResetType::Cold)?;

@@ -11,6 +11,7 @@
 //!                                ├─ vcpu_run exits -> bus, requests
 //!                                ├─ clock    virtual time, kvmclock, TSC
 //!                                ├─ rtc_time what the real-time clock follows
+//!                                ├─ watchdogs which there are
 //!                                └─ board    devices, bus, reset tree
 //! ```
 //!
@@ -31,6 +32,7 @@ mod memory;
 mod rtc_time;
 mod sys;
 mod vcpu_run;
+mod watchdogs;
 
 pub(crate) use self::accel::{Choice as Accelerator, Vcpu};
 pub(crate) use self::boot::{BootSource, FlatImage};
@@ -40,3 +42,4 @@ pub(crate) use self::machine::{Config, Machine, Outlets};
 pub(crate) use self::memory::Backing;
 pub(crate) use self::rtc_time::{RtcSource, RtcTime};
 pub(crate) use self::vcpu_run::{GuestEvents, GuestExit, Onward};
+pub(crate) use self::watchdogs::Watchdogs;

@@ -1,4 +1,5 @@
-//! The ACPI tables of the machine: RSDP, XSDT, FADT, FACS, MADT and DSDT.
+//! The ACPI tables of the machine: RSDP, XSDT, FADT, FACS, MADT and DSDT; and WDAT, if it has that
+//! watchdog.
 //!
 //! The machine is one of ACPI's fixed hardware: a PM1 block with power button and timer, the
 //! system control interrupt (SCI) on line 9, a reset register, and ACPI mode that is always on
@@ -7,13 +8,14 @@
 //! leaves its waking vector in the FACS, which is RAM like every other table.
 //!
 //! Sources: ACPI specification 6.5, sections 4.8 (fixed hardware), 5.2 (tables), 7.4 (sleep
-//! states); QEMU's docs/specs/pvpanic.txt.
+//! states); Microsoft, Hardware Watchdog Timers Design Specification, version 1.01 (WDAT); QEMU's
+//! docs/specs/pvpanic.txt.
 
 mod dsdt;
 mod fadt;
 mod madt;
 
-use acpi_tables::{Aml, facs::FACS, rsdp::Rsdp, xsdt::XSDT};
+use acpi_tables::{Aml, facs::FACS, rsdp::Rsdp, sdt::Sdt, xsdt::XSDT};
 
 use devices::acpi_pm::SleepTypes;
 
@@ -42,11 +44,12 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    /// The tables of a machine with this many vCPUs, whose local APIC ids count from 0.
+    /// The tables of a machine with this many vCPUs, whose local APIC ids count from 0, and with the
+    /// registers of a WDAT watchdog from port `wdat` on.
     ///
     /// # Errors
     /// When there are more than ACPI's 8-bit ids can name or the tables find no room.
-    pub(crate) fn new(cpus: u32) -> Result<Self, Error> {
+    pub(crate) fn new(cpus: u32, wdat: Option<u16>) -> Result<Self, Error> {
         let cpus = u8::try_from(cpus).map_err(|_| Error::Acpi {
             reason: format!("{cpus} processors are too many"),
         })?;
@@ -60,6 +63,9 @@ impl Tables {
         let mut xsdt = XSDT::new(OEM, OEM_TABLE, REVISION);
         xsdt.add_entry(fadt);
         xsdt.add_entry(madt);
+        if let Some(base) = wdat {
+            xsdt.add_entry(layout.place(watchdog(base).as_slice())?);
+        }
         let xsdt = layout.place(&bytes(&xsdt))?;
         let rsdp = bytes(&Rsdp::new(OEM, xsdt));
         for (place, byte) in layout.image.iter_mut().zip(rsdp) {
@@ -122,6 +128,13 @@ impl Layout {
         self.image.extend_from_slice(table);
         Ok(address)
     }
+}
+
+/// How to use the watchdog whose registers begin at port `base`.
+fn watchdog(base: u16) -> Sdt {
+    let mut wdat = Sdt::new(*b"WDAT", 36, 1, OEM, OEM_TABLE, REVISION);
+    wdat.append_slice(&devices::wdat::table::body(base));
+    wdat
 }
 
 /// A table as bytes.

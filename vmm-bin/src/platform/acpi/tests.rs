@@ -34,7 +34,7 @@ fn table<'a>(tables: &'a Tables, signature: &[u8; 4]) -> &'a [u8] {
 #[test]
 fn tables_are_found_and_their_sums_are_zero() {
     for cpus in [1, 2, 254] {
-        let tables = Tables::new(cpus).unwrap();
+        let tables = Tables::new(cpus, None).unwrap();
         let sum = |bytes: &[u8]| bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
         assert_eq!(sum(&tables.image[..20]), 0, "RSDP 1.0");
         assert_eq!(sum(&tables.image[..36]), 0, "RSDP 2.0");
@@ -45,12 +45,12 @@ fn tables_are_found_and_their_sums_are_zero() {
         }
         assert_eq!(table(&tables, b"FACS").len(), 64);
     }
-    assert!(Tables::new(256).is_err());
+    assert!(Tables::new(256, None).is_err());
 }
 
 #[test]
 fn the_madt_names_each_processor_and_the_overridden_lines() {
-    let tables = Tables::new(3).unwrap();
+    let tables = Tables::new(3, None).unwrap();
     let mut rest = &table(&tables, b"APIC")[44..];
     let mut structures = Vec::new();
     while !rest.is_empty() {
@@ -69,7 +69,7 @@ fn the_madt_names_each_processor_and_the_overridden_lines() {
 #[test]
 fn the_fadt_says_what_the_devices_do() {
     use devices::{acpi_pm, reset_control};
-    let tables = Tables::new(1).unwrap();
+    let tables = Tables::new(1, None).unwrap();
     let fadt = table(&tables, b"FACP");
     let word = |at: usize| u32::from_le_bytes(fadt[at..at + 4].try_into().unwrap());
     let base = u32::try_from(acpi_pm::PORTS[0].base).unwrap();
@@ -103,7 +103,7 @@ fn the_fadt_says_what_the_devices_do() {
 
 #[test]
 fn the_dsdt_names_the_sleep_states_that_the_pm1_block_enters() {
-    let tables = Tables::new(1).unwrap();
+    let tables = Tables::new(1, None).unwrap();
     let dsdt = table(&tables, b"DSDT");
     for (name, kind) in [
         (b"_S3_", SLEEP_TYPES.s3.unwrap()),
@@ -125,7 +125,7 @@ fn the_dsdt_names_the_sleep_states_that_the_pm1_block_enters() {
 
 #[test]
 fn the_waking_vector_is_what_the_guest_left_in_the_facs() {
-    let tables = Tables::new(1).unwrap();
+    let tables = Tables::new(1, None).unwrap();
     assert!(tables.image[usize::try_from(tables.facs - ACPI).unwrap()..].starts_with(b"FACS"));
     let memory = Memory::new(2 << 20, Backing::Private, None, 40).unwrap();
     tables.load(&memory).unwrap();
@@ -135,10 +135,26 @@ fn the_waking_vector_is_what_the_guest_left_in_the_facs() {
     assert_eq!(tables.waking_vector(&memory).unwrap(), 0x9_a000);
 }
 
+#[test]
+fn the_wdat_is_there_when_it_is_wanted_and_says_where_the_registers_are() {
+    let tables = Tables::new(1, Some(0x660)).unwrap();
+    let wdat = table(&tables, b"WDAT");
+    let sum = wdat.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
+    assert_eq!((wdat[8], sum), (1, 0), "revision and sum");
+    let entries = wdat[68..].chunks(24);
+    assert_eq!(entries.len(), devices::wdat::table::ENTRIES.len());
+    for entry in entries {
+        let port = u64::from_le_bytes(entry[8..16].try_into().unwrap());
+        assert!((0x660..0x66a).contains(&port), "{port:#x}");
+    }
+    let without = Tables::new(1, None).unwrap();
+    assert!(!without.image.windows(4).any(|four| four == b"WDAT"));
+}
+
 /// The embedded guest is above them, in its last page below 1 MiB.
 #[test]
 fn the_tables_leave_the_embedded_guest_its_page() {
-    let tables = Tables::new(254).unwrap();
+    let tables = Tables::new(254, Some(0x660)).unwrap();
     let end = ACPI + tables.image.len() as u64;
     assert!(end <= u64::from(crate::guest::ADDRESS), "{end:#x}");
 }
@@ -153,8 +169,8 @@ fn iasl_understands_every_table() {
         return;
     }
     let directory = vmm_sys_util::tempdir::TempDir::new().unwrap();
-    let tables = Tables::new(4).unwrap();
-    for signature in [b"FACP", b"APIC", b"DSDT", b"XSDT", b"FACS"] {
+    let tables = Tables::new(4, Some(0x660)).unwrap();
+    for signature in [b"FACP", b"APIC", b"DSDT", b"XSDT", b"FACS", b"WDAT"] {
         let name = String::from_utf8_lossy(signature).to_lowercase();
         let path = directory.as_path().join(format!("{name}.aml"));
         std::fs::write(&path, table(&tables, signature)).unwrap();
@@ -175,9 +191,17 @@ fn iasl_understands_every_table() {
             text
         };
         run(&["-d", &format!("{name}.aml")]);
-        if signature == b"DSDT" {
-            let text = run(&["-p", "again", "dsdt.dsl"]);
-            assert!(text.contains("0 Errors, 0 Warnings"), "{text}");
+        if [b"DSDT", b"WDAT"].contains(&signature) {
+            let text = run(&["-p", "again", &format!("{name}.dsl")]);
+            let said = text.to_lowercase();
+            assert!(
+                !said.contains("error ") && !said.contains("warning "),
+                "{text}"
+            );
+            let again = std::fs::read(directory.as_path().join("again.aml")).unwrap();
+            if signature == b"WDAT" {
+                assert_eq!(again.get(36..), table(&tables, signature).get(36..));
+            }
         }
     }
 }

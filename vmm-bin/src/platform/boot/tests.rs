@@ -42,7 +42,7 @@ fn memory() -> Memory {
 }
 
 fn tables() -> Tables {
-    Tables::new(2).unwrap()
+    Tables::new(2, None).unwrap()
 }
 
 /// Reads guest memory.

@@ -79,6 +79,7 @@ impl Bench {
             cpus,
             boot,
             rtc: RtcTime::default(),
+            watchdogs: Watchdogs::default(),
         };
         let (sender, heard) = channel();
         let (said, failed) = (sender.clone(), sender.clone());
@@ -448,6 +449,7 @@ fn an_impossible_machine_is_one_clear_message() {
             cpus,
             boot: BootSource::Flat(image),
             rtc: RtcTime::default(),
+            watchdogs: Watchdogs::default(),
         };
         let outlets = Outlets {
             serial: Arc::new(OutputRing::new(1)),
