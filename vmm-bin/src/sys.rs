@@ -34,6 +34,7 @@ core::arch::global_asm!(
     reset_control = const layout::RESET_CONTROL,
     debug_exit = const layout::DEBUG_EXIT,
     pvpanic = const layout::PVPANIC,
+    ib700 = const layout::IB700,
     pm1_base = const layout::PM_BASE,
     rtc = const layout::RTC,
     options(att_syntax)

@@ -37,6 +37,7 @@ EXIT CODES            --exit-codes qemu   --exit-codes cause
   panic=exit-failure         1                   1
   other panic                0                  88
   reset, as shutdown         0                  87 (guest), 83 (monitor)
+  watchdog=poweroff          0                  87
   monitor's quit             0                  82
   SIGINT, SIGTERM, SIGHUP    0                  84
   Ctrl-A x                   0                  85

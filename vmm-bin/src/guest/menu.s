@@ -3,7 +3,7 @@
 // The processor starts it at the reset vector, 16 bytes below the end of the
 // image. It prints a menu on COM1 and does what the keys say. It needs an 8259,
 // a UART, and for single entries the PIT, the i8042, the real-time clock, the ACPI
-// PM1 block, pvpanic and isa-debug-exit. It never needs the 32-bit address space.
+// PM1 block, pvpanic, isa-debug-exit and the ib700 watchdog. It never needs the 32-bit address space.
 //
 // To sleep it needs to say where it wants to be woken. It finds the ACPI tables
 // as an operating system does: the RSDP on a 16-byte boundary from 0xe0000 on,
@@ -25,6 +25,7 @@
 .set CF9,       {reset_control}
 .set DEBUGEXIT, {debug_exit}
 .set PVPANIC,   {pvpanic}
+.set IB700,     {ib700}                 // its second pair of ports starts it
 .set PM1_STS,   {pm1_base}
 .set PM1_EN,    {pm1_base} + 2
 .set PM1_CNT,   {pm1_base} + 4
@@ -34,6 +35,7 @@
 .set PIC2,      0xa0
 
 // Vectors of the interrupts in use.
+.set NMI,       0x02
 .set TIMER,     0x08                    // IRQ 0
 .set SERIAL,    0x0c                    // IRQ 4
 .set SCI,       0x71                    // IRQ 9
@@ -115,6 +117,8 @@ embedded_guest_image:
         outb %al, %dx
 
         // Interrupt vectors: offset, segment.
+        movw $(.Lnmi - .Limage + LOAD), NMI * 4
+        movw %cs, NMI * 4 + 2
         movw $(.Ltimer - .Limage + LOAD), TIMER * 4
         movw %cs, TIMER * 4 + 2
         movw $(.Lserial - .Limage + LOAD), SERIAL * 4
@@ -286,10 +290,22 @@ embedded_guest_image:
 .Lcrashload:
         say .Ls_crash
         movb $2, %al
+        jmp .Lpvpanic
+.Lpvshutdown:
+        say .Ls_pvshut
+        movb $4, %al
 .Lpvpanic:
         movw $PVPANIC, %dx
         outb %al, %dx
         jmp .Lstill_here
+
+// Nobody pets it: it expires after 30 - 2 * 14 seconds.
+.Lwatchdog:
+        say .Ls_dog
+        movb $14, %al
+        movw $(IB700 + 2), %dx
+        outb %al, %dx
+        jmp .Lmenu
 
 .Ldebug_exit:
         say .Ls_exit
@@ -550,6 +566,12 @@ embedded_guest_image:
         pushw %ax
         jmp .Leoi
 
+.Lnmi:
+        pushaw
+        say .Ls_nmi
+        popaw
+        iretw
+
 // Whoever waits for a key looks into the UART itself.
 .Lserial:
         pushw %ax
@@ -585,6 +607,8 @@ embedded_guest_image:
         entry '4', .Lsave_to_disk
         entry 'p', .Lpanic
         entry 'l', .Lcrashload
+        entry 'o', .Lpvshutdown
+        entry 'g', .Lwatchdog
         entry 'e', .Ldebug_exit
         entry 'w', .Lpower_button
         entry 'n', .Lcount
@@ -619,6 +643,8 @@ embedded_guest_image:
         .ascii "  4  suspend to disk (ACPI S4)\n"
         .ascii "  p  panic (pvpanic)\n"
         .ascii "  l  load its crash kernel (pvpanic)\n"
+        .ascii "  o  ask to be shut down (pvpanic)\n"
+        .ascii "  g  start a watchdog and forget it (ib700, 2 seconds)\n"
         .ascii "  e  exit with a code (isa-debug-exit)\n"
         .ascii "  w  wait for the power button\n"
         .ascii "  n  count until a key is pressed\n"
@@ -644,6 +670,9 @@ embedded_guest_image:
 .Ls_end:  .asciz ".\n"
 .Ls_panic: .asciz "panic\n"
 .Ls_crash: .asciz "crash kernel loaded\n"
+.Ls_pvshut: .asciz "shutdown: pvpanic\n"
+.Ls_dog:  .asciz "watchdog: 2 seconds\n"
+.Ls_nmi:  .asciz "\nA non-maskable interrupt.\n"
 .Ls_exit: .asciz "exit; a digit n gives the code 2n+1: "
 .Ls_digit: .asciz "\nThat is no digit.\n"
 .Ls_button: .asciz "waiting for the power button (a key gives up)\n"

@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn the_menu_says_what_each_key_does() {
         let text = String::from_utf8_lossy(image());
-        for key in "r9ctsuav4plewnbhdx?".chars() {
+        for key in "r9ctsuav4plogewnbhdx?".chars() {
             assert!(
                 text.contains(&format!("\n  {key}  ")),
                 "{key} is not in the menu"

@@ -85,6 +85,8 @@ pub(crate) const SCI_IRQ: u32 = 9;
 pub(crate) const RESET_CONTROL: u16 = 0xcf9;
 /// isa-debug-exit.
 pub(crate) const DEBUG_EXIT: u16 = 0x501;
+/// The ib700 watchdog: two ports that stop it, two that start it.
+pub(crate) const IB700: u16 = 0x441;
 /// pvpanic.
 pub(crate) const PVPANIC: u16 = 0x505;
 

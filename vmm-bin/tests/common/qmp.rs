@@ -96,6 +96,25 @@ impl Qmp {
         }
     }
 
+    /// The next event, with its data; `null` if it has none.
+    pub(crate) fn next_event(&mut self) -> (String, Value) {
+        let event = if self.events.is_empty() {
+            self.message().expect("an event, and not the end")
+        } else {
+            self.events.remove(0)
+        };
+        let name = event["event"].as_str().expect("an event");
+        (name.to_owned(), event["data"].clone())
+    }
+
+    /// The names of the events so far that nobody has asked for yet.
+    pub(crate) fn events_so_far(&mut self) -> Vec<String> {
+        self.status();
+        let events = std::mem::take(&mut self.events);
+        let names = events.iter().filter_map(|event| event["event"].as_str());
+        names.map(str::to_owned).collect()
+    }
+
     /// The names of all events until the end of the stream.
     pub(crate) fn last_events(mut self) -> Vec<String> {
         let mut names: Vec<_> = std::mem::take(&mut self.events);
