@@ -12,6 +12,8 @@ root=$PWD
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}
 export CARGO_TERM_COLOR=never
 logs=$CARGO_TARGET_DIR/test-logs
+# Where every VM of a test leaves the trace of its lifecycle.
+export LIFECYCLE_TRACES=$CARGO_TARGET_DIR/lifecycle-traces
 passed=0 failed=0 skipped=0
 failures=() skips=()
 crates=(runstate notifiers lifecycle vcpu devices monitor vmm-bin)
@@ -153,6 +155,8 @@ qmp_python() {
 # Unit, property, integration and doc tests of all crates; among them the whole-VM tests.
 part_tests() {
     qmp_python
+    rm -rf "$LIFECYCLE_TRACES"
+    mkdir -p "$LIFECYCLE_TRACES"
     tests "all crates, all features" cargo test --locked --workspace --all-features --no-fail-fast -- --show-output
 }
 
@@ -201,6 +205,7 @@ LIST
 
 # Linux as the guest.
 part_rig() {
+    mkdir -p "$LIFECYCLE_TRACES"
     if [ "$(uname -m)" != x86_64 ]; then
         skip "the rig" "it emulates AMD's SVM for an x86-64 host binary, and this is $(uname -m)"
         return
@@ -208,9 +213,14 @@ part_rig() {
     tests "Linux guests" integration-tests/run scenarios
 }
 
+# Which edges of the run states all the VMs of the parts before have taken: the last part, for it reads what they left.
+part_edges() {
+    check "edges of the run states" cargo run -q --locked -p integration-tests --bin edges -- "$LIFECYCLE_TRACES"
+}
+
 mkdir -p "$logs"
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(install format build lint doc tests alone models rig)
+[ ${#parts[@]} -gt 0 ] || parts=(install format build lint doc tests alone models rig edges)
 for part in "${parts[@]}"; do
     "part_$part"
 done

@@ -140,6 +140,8 @@ class Machine:
             names = {"memory": "--memory", "cpus": "--cpus"}
             if self.qmp_path:
                 command += ["--qmp", f"unix:{self.qmp_path}"]
+            if traces := os.environ.get("LIFECYCLE_TRACES"):
+                command += ["--trace", f"{traces}/{self.folder.name}.trace"]
         else:
             machine = {"qemu-microvm": "microvm,rtc=on", "qemu-microvm-bare": "microvm", "qemu-q35": "q35"}[self.vmm]
             command, dash = ["qemu-system-x86_64", "-accel", "kvm", "-M", machine, "-nodefaults", "-no-user-config"], "-"

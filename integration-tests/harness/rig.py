@@ -33,6 +33,8 @@ BOOT_BUDGET = 80 * SLOWNESS
 SILENCE = 30 * SLOWNESS
 #: Tests that run at a time: the emulated machine has two processors, and a boot keeps one busy.
 JOBS = 2
+#: In the rig: where the runs leave the traces of their lifecycles.
+INSIDE_TRACES = pathlib.Path("/tmp/traces")
 #: An outer machine that died this often under the same test was killed by the test.
 MOST_DEATHS = 3
 OUTER_MODULES = ("kvm-amd",)
@@ -238,13 +240,16 @@ def run(cache, the_cases, report=print):
     while waiting:
         boots += 1
         log = logs / f"boot-{boots}.log"
-        job = {"JOB": "cases", "COMMAND": f"{environment(BOOT_BUDGET)} python3 -m harness inside {' '.join(waiting)}"}
+        command_line = f"LIFECYCLE_TRACES={INSIDE_TRACES} python3 -m harness inside {' '.join(waiting)}"
+        job = {"JOB": "cases", "COMMAND": f"{environment(BOOT_BUDGET)} {command_line}"}
         current = []
         try:
             for text in Boot(cache, kernel, job, log).lines():
                 kind, _, rest = text.partition(" ")
                 if kind == "begin":
                     current.append(rest)
+                elif kind == "edge":
+                    _keep_edge(boots, rest)
                 elif kind == "result":
                     result = Result(**json.loads(rest))
                     results[result.name] = result
@@ -267,14 +272,51 @@ def run(cache, the_cases, report=print):
     return [results[c.name] for c in the_cases]
 
 
+def _keep_edge(boot, edge):
+    """Puts an edge that a run in the rig has taken to the traces of the other runs."""
+    if traces := os.environ.get("LIFECYCLE_TRACES"):
+        with open(f"{traces}/rig-{boot}.edges", "a", encoding="ascii") as edges:
+            edges.write(edge + "\n")
+
+
+class _Edges:
+    """In the rig: the edges that the runs have taken, each printed once, as soon as a case has ended."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.seen = set()
+        self.read = {}
+
+    def print_new(self):
+        """Prints what has come since the last call."""
+        for trace in self.folder.glob("*.trace"):
+            with open(trace, "rb") as file:
+                file.seek(self.read.get(trace, 0))
+                text = file.read()
+            # A run that goes on may be in the middle of a line.
+            text = text[: text.rfind(b"\n") + 1]
+            self.read[trace] = self.read.get(trace, 0) + len(text)
+            for edge in re.findall(rb'"what":"state","from":"([a-z-]+)","to":"([a-z-]+)"', text):
+                if edge not in self.seen:
+                    self.seen.add(edge)
+                    print("edge", *(name.decode() for name in edge), flush=True)
+
+
 def inside(names, folder="scenarios"):
     """Runs in the rig: the named cases, as many as the budget of this boot allows."""
     budget = float(os.environ["CASE_BUDGET"])
     known = {c.name: c for c in cases.discover(folder)}
     end = time.monotonic() + budget
+    INSIDE_TRACES.mkdir(parents=True, exist_ok=True)
+    edges = _Edges(INSIDE_TRACES)
+
+    def ended(result):
+        edges.print_new()
+        print("result", json.dumps(vars(result)), flush=True)
+
     cases.run_all(
         [known[name] for name in names],
-        ended=lambda result: print("result", json.dumps(vars(result)), flush=True),
+        ended=ended,
         begun=lambda name: print("begin", name, flush=True),
         jobs=JOBS,
         go_on=lambda: time.monotonic() < end,

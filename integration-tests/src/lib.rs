@@ -1,1 +1,3 @@
 //! Whole-VM tests and the nested-KVM rig.
+
+pub mod edges;

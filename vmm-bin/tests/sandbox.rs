@@ -7,7 +7,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{Vm, kvm, wait_for};
+use common::{Directory, Vm, kvm, wait_for};
 
 /// What the kernel calls a thread with a filter.
 const FILTERED: &str = "2";
@@ -33,7 +33,7 @@ fn threads(pid: u32, field: &str) -> Vec<(String, String)> {
 }
 
 fn named(value: &str) -> Vec<(String, String)> {
-    ["vcpu0", "vcpu1", "vcpu2", "vmm-bin"]
+    ["trace", "vcpu0", "vcpu1", "vcpu2", "vmm-bin"]
         .map(|name| (name.to_owned(), value.to_owned()))
         .to_vec()
 }
@@ -44,7 +44,10 @@ fn every_thread_is_filtered() {
         return;
     }
     for (mode, expected) in [("on", FILTERED), ("log", FILTERED), ("off", "0")] {
-        let mut vm = Vm::menu(&["--cpus", "3", "--seccomp", mode]);
+        let directory = Directory::new();
+        let trace = directory.path("trace");
+        let trace = trace.to_str().unwrap();
+        let mut vm = Vm::menu(&["--cpus", "3", "--seccomp", mode, "--trace", trace]);
         assert_eq!(
             threads(vm.child.id(), "Seccomp"),
             named(expected),
@@ -61,7 +64,10 @@ fn a_vm_that_has_not_started_is_filtered_already() {
     if !kvm("a_vm_that_has_not_started_is_filtered_already") {
         return;
     }
-    let vm = Vm::start(&["-S", "--cpus", "3", "--seccomp", "on"]);
+    let directory = Directory::new();
+    let trace = directory.path("trace");
+    let trace = trace.to_str().unwrap();
+    let vm = Vm::start(&["-S", "--cpus", "3", "--seccomp", "on", "--trace", trace]);
     // The monitor answers from the main loop's first turn on.
     assert_eq!(vm.qmp().status(), "prelaunch");
     assert_eq!(threads(vm.child.id(), "Seccomp"), named(FILTERED));

@@ -38,6 +38,13 @@ pub(crate) fn program() -> Command {
     if std::env::var_os("LLVM_PROFILE_FILE").is_some() {
         command.args(["--seccomp", "off"]);
     }
+    // What all runs have been through is looked at in the end.
+    if let Some(traces) = std::env::var_os("LIFECYCLE_TRACES") {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("vmm-bin-{}-{number}.trace", std::process::id());
+        command.arg("--trace").arg(Path::new(&traces).join(name));
+    }
     command
 }
 
