@@ -10,6 +10,7 @@ pub mod console;
 mod error;
 pub mod events;
 pub mod human;
+pub mod inventory;
 pub mod protocol;
 mod registry;
 #[cfg(feature = "run-state")]

@@ -50,11 +50,26 @@ impl Schema {
 
     /// A type with the names of types taken out of it.
     fn shape(&self, name: &Value) -> Value {
+        self.shape_within(name, &mut Vec::new())
+    }
+
+    /// The same within other types: one that contains itself ends there.
+    fn shape_within<'a>(&'a self, name: &'a Value, outer: &mut Vec<&'a Value>) -> Value {
+        if outer.contains(&name) {
+            return json!("itself");
+        }
+        outer.push(name);
+        let shape = self.shape_of(name, outer);
+        outer.pop();
+        shape
+    }
+
+    fn shape_of<'a>(&'a self, name: &'a Value, outer: &mut Vec<&'a Value>) -> Value {
         let entry = self.entry(name);
-        let list = |member: &str| entry[member].as_array().cloned().unwrap_or_default();
+        let list = |member: &str| entry[member].as_array().map_or(&[][..], Vec::as_slice);
         match entry["meta-type"].as_str() {
             Some("builtin") => name.clone(),
-            Some("array") => json!([self.shape(&entry["element-type"])]),
+            Some("array") => json!([self.shape_within(&entry["element-type"], outer)]),
             Some("enum") => {
                 let members: Vec<_> = list("members")
                     .iter()
@@ -70,12 +85,18 @@ impl Schema {
                     assert_ne!(absent, Some(false), "only null is used");
                     let mark = if absent.is_some() { "?" } else { "" };
                     let name = member["name"].as_str().expect("a name");
-                    shape.insert(format!("{name}{mark}"), self.shape(&member["type"]));
+                    shape.insert(
+                        format!("{name}{mark}"),
+                        self.shape_within(&member["type"], outer),
+                    );
                 }
                 for variant in list("variants") {
                     let case = variant["case"].as_str().expect("a case");
                     let tag = entry["tag"].as_str().expect("a union has a tag");
-                    shape.insert(format!("{tag}={case}"), self.shape(&variant["type"]));
+                    shape.insert(
+                        format!("{tag}={case}"),
+                        self.shape_within(&variant["type"], outer),
+                    );
                 }
                 Value::Object(shape)
             }
@@ -241,6 +262,11 @@ fn known(command: &str, part: &str, shape: &mut Value) {
             cpu.retain(|name, _| !name.starts_with("target"));
             let props = cpu["props?"].as_object_mut().expect("an object");
             props.retain(|name, _| !["node-id?", "die-id?", "cluster-id?"].contains(&&**name));
+        }
+        // What a disk has besides is for the VMM with disks to say.
+        "query-block" => {
+            let block = shape[0].as_object_mut().expect("an object");
+            block.retain(|name, _| !name.ends_with('?'));
         }
         _ => {}
     }

@@ -2,6 +2,8 @@
 //!
 //! The main loop below is the one that a real VMM has, less the devices.
 
+mod inventory;
+
 use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps};
 use lifecycle::{
     ExitStatus, Lifecycle, Machine, MachineError, PanicInfo, Requests, ShutdownCause, Turn, Wake,
@@ -156,6 +158,7 @@ fn x_pretend(vmm: &mut Vmm, pretend: Pretend) -> Result<(), CommandError> {
 fn registry() -> Registry<Vmm> {
     let mut registry = Registry::new(Version::new(7, 2, 0, "soft-vmm"));
     register(&mut registry);
+    monitor::inventory::register(&mut registry);
     registry
         .described("x-guest", x_guest)
         .add(Command::out_of_band("x-ping", |_: NoArguments| Ok("pong")))
