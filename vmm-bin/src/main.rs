@@ -25,6 +25,7 @@ mod endpoint;
 mod error;
 mod events;
 mod guest;
+mod inventory;
 mod lines;
 mod logging;
 mod machine;

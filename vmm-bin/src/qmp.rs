@@ -12,6 +12,7 @@ use monitor::{EventSender, Registry, Server, Version};
 
 use crate::endpoint::Endpoint;
 use crate::events::{Announcer, Emit};
+use crate::inventory::Facts;
 use crate::machine::{Vm, threads};
 use crate::main_loop::Subscriber;
 use crate::platform;
@@ -21,7 +22,14 @@ pub(crate) struct Context {
     lifecycle: Rc<Lifecycle<Vm, Announcer>>,
     machine: Rc<platform::Machine>,
     identity: Identity,
+    facts: Facts,
     threads: OnceCell<Vec<(u32, u32)>>,
+}
+
+impl Context {
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.facts
+    }
 }
 
 impl RunStateContext for Context {
@@ -60,6 +68,7 @@ impl Listening {
     pub(crate) fn on(endpoints: Vec<Endpoint>) -> Result<Self, monitor::Error> {
         let mut registry = Registry::new(version());
         register(&mut registry);
+        monitor::inventory::register(&mut registry);
         let mut server = Server::new(registry)?;
         for endpoint in endpoints {
             match endpoint {
@@ -88,11 +97,13 @@ impl Listening {
         lifecycle: Rc<Lifecycle<Vm, Announcer>>,
         machine: Rc<platform::Machine>,
         identity: Identity,
+        facts: Facts,
     ) -> Monitor {
         let context = Context {
             lifecycle,
             machine,
             identity,
+            facts,
             threads: OnceCell::new(),
         };
         Monitor {
@@ -123,7 +134,7 @@ impl Monitor {
     pub(crate) fn dispatch(&mut self) {
         let mut server = self.server.borrow_mut();
         server.dispatch(&mut self.context);
-        if let Some(error) = server.take_error() {
+        while let Some(error) = server.take_error() {
             warn!("monitor: {error}");
         }
     }

@@ -34,6 +34,7 @@ use crate::doorbell::Doorbell;
 use crate::endpoint::{Endpoint, Inherited};
 use crate::error::Error;
 use crate::events::Announcer;
+use crate::inventory::Facts;
 use crate::lines::{Lines, raw_mode};
 use crate::machine::{Vm, fall_asleep, on_vcpu_event, press_power_button, say_why_woken};
 use crate::main_loop::MainLoop;
@@ -231,8 +232,9 @@ fn run_visible(
         uuid: config.uuid.clone().unwrap_or(Identity::default().uuid),
         ..Identity::default()
     };
+    let facts = Facts::of(config);
     let mut monitor =
-        qmp.map(|qmp| qmp.command(Rc::clone(&lifecycle), Rc::clone(&machine), identity));
+        qmp.map(|qmp| qmp.command(Rc::clone(&lifecycle), Rc::clone(&machine), identity, facts));
     if let Some(monitor) = &monitor {
         lines.main_loop.add(monitor.subscriber());
     }

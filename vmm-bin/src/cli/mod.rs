@@ -42,6 +42,16 @@ pub(crate) enum Invocation {
     Run(Box<Config>),
 }
 
+/// The names of all options, without dashes.
+pub(crate) fn option_names() -> Vec<String> {
+    let command = Options::command();
+    let names = command.get_arguments().filter_map(|option| {
+        let short = || option.get_short().map(String::from);
+        option.get_long().map(str::to_owned).or_else(short)
+    });
+    names.collect()
+}
+
 /// What the guest is.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Guest {
