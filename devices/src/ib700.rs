@@ -13,22 +13,17 @@
 //! | 0x441, 0x442 | stops | 0xFF |
 //! | 0x443, 0x444 | starts, or starts over: 30 - 2 × (low 4 bits) seconds of the virtual clock | 0xFF |
 //!
-//! The value 15 is no time at all: the watchdog expires in that write. What follows from an expiry
-//! is the VMM's to decide. The guest goes on if it is allowed to, and may start the watchdog again.
+//! The value 15 is no time at all: the watchdog expires in that write.
 //!
 //! The rule that must never be broken: **a start expires at most once.**
 //!
 //! Behaviour: QEMU's `ib700`; Linux's `ib700wdt` driver.
 
-use std::fmt;
-use std::sync::Arc;
-
 use crate::bus::{read_bytes, write_bytes};
-use crate::sync::Guarded;
-use crate::{
-    BusDevice, Clock, Error, Mapping, Notify, Pausable, PowerRequest, PowerSink, ResetType,
-    Resettable, SaveRestore, Timed,
-};
+use crate::watchdog::{Registers, Watchdog};
+use crate::{BusDevice, Error, Mapping, Pausable, ResetType, Resettable, SaveRestore, Timed};
+
+pub use crate::watchdog::Wiring;
 
 /// Where the watchdog is: drivers expect it here, without looking.
 pub const PORTS: [Mapping; 1] = [Mapping::new(0x441, 4)];
@@ -42,24 +37,6 @@ const NS_PER_SECOND: u64 = 1_000_000_000;
 /// The bits of the value that count.
 const TIME_MASK: u8 = 0x0f;
 
-/// What an [`Ib700`] is connected to.
-#[derive(Clone)]
-pub struct Wiring {
-    /// Where an expiry goes.
-    pub power: Arc<dyn PowerSink>,
-    /// The virtual clock: it stands still while the VM is stopped or suspended, and so does the
-    /// watchdog.
-    pub clock: Arc<dyn Clock>,
-    /// Called when [`next_deadline`](Timed::next_deadline) may have changed.
-    pub rearm: Arc<dyn Notify>,
-}
-
-impl fmt::Debug for Wiring {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wiring").finish_non_exhaustive()
-    }
-}
-
 /// The state of an [`Ib700`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct State {
@@ -68,15 +45,16 @@ pub struct State {
 }
 
 /// The watchdog.
-pub struct Ib700 {
-    state: Guarded<State>,
-    wiring: Wiring,
-}
+#[derive(Debug)]
+pub struct Ib700(Watchdog<State>);
 
-impl State {
-    /// Stops a watchdog whose time is over. Returns whether it was.
-    fn take_expiry(&mut self, now: u64) -> bool {
-        self.expires_at.take_if(|at| *at <= now).is_some()
+impl Registers for State {
+    fn expires_at(&mut self) -> &mut Option<u64> {
+        &mut self.expires_at
+    }
+
+    fn expire(&mut self) -> bool {
+        true
     }
 }
 
@@ -91,37 +69,15 @@ fn timeout_ns(value: u8) -> u64 {
 impl Ib700 {
     /// A watchdog that is stopped.
     pub fn new(wiring: Wiring) -> Self {
-        Self {
-            state: Guarded::new(State::default()),
-            wiring,
-        }
-    }
-
-    /// Catches up, changes the state, and then tells the others. A start that is due at once expires
-    /// with the access that makes it; one access tells of an expiry once.
-    fn update(&self, change: impl FnOnce(&mut State, u64)) {
-        let mut state = self.state.lock();
-        let now = self.wiring.clock.now_ns();
-        let before = state.expires_at;
-        let mut expired = state.take_expiry(now);
-        change(&mut state, now);
-        expired |= state.take_expiry(now);
-        let moved = before != state.expires_at;
-        drop(state);
-        if expired {
-            self.wiring.power.power(PowerRequest::WatchdogExpired);
-        }
-        if moved {
-            self.wiring.rearm.notify();
-        }
+        Self(Watchdog::new(State::default(), wiring))
     }
 
     fn write_byte(&self, offset: u64, value: u8) {
         match offset {
-            0 | 1 => self.update(|state, _| state.expires_at = None),
-            2 | 3 => self.update(|state, now| {
-                state.expires_at = Some(now.saturating_add(timeout_ns(value)));
-            }),
+            0 | 1 => self.0.access(|state, _| state.stop()),
+            2 | 3 => self
+                .0
+                .access(|state, now| state.start(now, timeout_ns(value))),
             _ => {}
         }
     }
@@ -130,11 +86,11 @@ impl Ib700 {
 impl Timed for Ib700 {
     /// In nanoseconds of the virtual clock.
     fn next_deadline(&self) -> Option<u64> {
-        self.state.lock().expires_at
+        self.0.next_deadline()
     }
 
     fn tick(&self) {
-        self.update(|_, _| ());
+        self.0.tick();
     }
 }
 
@@ -150,11 +106,11 @@ impl BusDevice for Ib700 {
 
 impl Resettable for Ib700 {
     fn enter(&self, _kind: ResetType) {
-        *self.state.lock() = State::default();
+        self.0.change(|_| State::default());
     }
 
     fn hold(&self, _kind: ResetType) {
-        self.wiring.rearm.notify();
+        self.0.rearm();
     }
 }
 
@@ -162,22 +118,14 @@ impl SaveRestore for Ib700 {
     type State = State;
 
     fn save(&self) -> State {
-        *self.state.lock()
+        self.0.load()
     }
 
     fn restore(&self, state: &State) -> Result<(), Error> {
-        *self.state.lock() = *state;
-        self.wiring.rearm.notify();
+        self.0.change(|_| *state);
+        self.0.rearm();
         Ok(())
     }
 }
 
 impl Pausable for Ib700 {}
-
-impl fmt::Debug for Ib700 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ib700")
-            .field("state", &self.state)
-            .finish_non_exhaustive()
-    }
-}

@@ -38,6 +38,8 @@ mod power;
 mod state;
 mod sync;
 mod timed;
+#[cfg(any(feature = "ib700", feature = "wdat"))]
+mod watchdog;
 
 pub use bus::{Bus, BusBuilder, BusDevice, Granularity, Mapping, Unclaimed};
 pub use clock::{Clock, HostClock, ManualClock};

@@ -37,15 +37,13 @@
 mod registers;
 pub mod table;
 
-use std::fmt;
-use std::sync::Arc;
-
 use crate::bus::{read_bytes, write_bytes};
-use crate::sync::Guarded;
+use crate::watchdog::Watchdog;
 use crate::{
-    BusDevice, Clock, Error, Granularity, Mapping, Notify, Pausable, PowerRequest, PowerSink,
-    ResetType, Resettable, SaveRestore, Timed,
+    BusDevice, Error, Granularity, Mapping, Pausable, ResetType, Resettable, SaveRestore, Timed,
 };
+
+pub use crate::watchdog::Wiring;
 
 /// Where the registers are unless the VMM has them elsewhere and says so in the table.
 pub const PORTS: [Mapping; 1] = [Mapping::new(0x660, 10)];
@@ -62,24 +60,6 @@ const STATUS_OFFSET: u64 = 3;
 const COUNT_OFFSET: u64 = 4;
 const CURRENT_OFFSET: u64 = 6;
 const PERIOD_OFFSET: u64 = 8;
-
-/// What a [`Wdat`] is connected to.
-#[derive(Clone)]
-pub struct Wiring {
-    /// Where an expiry goes.
-    pub power: Arc<dyn PowerSink>,
-    /// The virtual clock: it stands still while the VM is stopped or suspended, and so does the
-    /// watchdog.
-    pub clock: Arc<dyn Clock>,
-    /// Called when [`next_deadline`](Timed::next_deadline) may have changed.
-    pub rearm: Arc<dyn Notify>,
-}
-
-impl fmt::Debug for Wiring {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wiring").finish_non_exhaustive()
-    }
-}
 
 /// The state of a [`Wdat`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,59 +78,36 @@ pub struct State {
 }
 
 /// The watchdog.
-pub struct Wdat {
-    state: Guarded<State>,
-    wiring: Wiring,
-}
+#[derive(Debug)]
+pub struct Wdat(Watchdog<State>);
 
 impl Wdat {
     /// A watchdog that is stopped and has never expired.
     pub fn new(wiring: Wiring) -> Self {
-        Self {
-            state: Guarded::new(State::fresh()),
-            wiring,
-        }
-    }
-
-    /// Catches up, changes the state, and then tells the others. A start that is due at once expires
-    /// with the access that makes it; one access tells of an expiry once.
-    fn update(&self, change: impl FnOnce(&mut State, u64)) {
-        let mut state = self.state.lock();
-        let now = self.wiring.clock.now_ns();
-        let before = state.expires_at;
-        let mut fires = state.take_expiry(now);
-        change(&mut state, now);
-        fires |= state.take_expiry(now);
-        let moved = before != state.expires_at;
-        drop(state);
-        if fires {
-            self.wiring.power.power(PowerRequest::WatchdogExpired);
-        }
-        if moved {
-            self.wiring.rearm.notify();
-        }
+        Self(Watchdog::new(State::fresh(), wiring))
     }
 }
 
 impl Timed for Wdat {
     /// In nanoseconds of the virtual clock.
     fn next_deadline(&self) -> Option<u64> {
-        self.state.lock().expires_at
+        self.0.next_deadline()
     }
 
     fn tick(&self) {
-        self.update(|_, _| ());
+        self.0.tick();
     }
 }
 
 impl BusDevice for Wdat {
     fn read(&self, offset: u64, data: &mut [u8]) {
         // One look at the clock, so that a read of CURRENT is one value and agrees with STATUS.
-        self.update(|state, now| read_bytes(offset, data, |at| state.read(at, now)));
+        self.0
+            .access(|state, now| read_bytes(offset, data, |at| state.read(at, now)));
     }
 
     fn write(&self, offset: u64, data: &[u8]) {
-        self.update(|state, now| {
+        self.0.access(|state, now| {
             write_bytes(offset, data, |at, value| state.write(at, value, now));
         });
     }
@@ -162,12 +119,11 @@ impl BusDevice for Wdat {
 
 impl Resettable for Wdat {
     fn enter(&self, _kind: ResetType) {
-        let mut state = self.state.lock();
-        *state = state.after_reset();
+        self.0.change(State::after_reset);
     }
 
     fn hold(&self, _kind: ResetType) {
-        self.wiring.rearm.notify();
+        self.0.rearm();
     }
 }
 
@@ -175,7 +131,7 @@ impl SaveRestore for Wdat {
     type State = State;
 
     fn save(&self) -> State {
-        *self.state.lock()
+        self.0.load()
     }
 
     fn restore(&self, state: &State) -> Result<(), Error> {
@@ -187,18 +143,10 @@ impl SaveRestore for Wdat {
                 expected: "absent in a watchdog that is stopped",
             });
         }
-        *self.state.lock() = *state;
-        self.wiring.rearm.notify();
+        self.0.change(|_| *state);
+        self.0.rearm();
         Ok(())
     }
 }
 
 impl Pausable for Wdat {}
-
-impl fmt::Debug for Wdat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wdat")
-            .field("state", &self.state)
-            .finish_non_exhaustive()
-    }
-}

@@ -4,10 +4,22 @@ use super::{
     COUNT_OFFSET, CURRENT_OFFSET, DEFAULT_COUNT, PERIOD_MS, PERIOD_OFFSET, REBOOT_OFFSET,
     RESTART_OFFSET, RUN_OFFSET, STATUS_OFFSET, State,
 };
+use crate::watchdog::Registers;
 
 const PERIOD_NS: u64 = 1_000_000 * PERIOD_MS as u64;
 /// The one bit of the registers that have one.
 const BIT: u8 = 1;
+
+impl Registers for State {
+    fn expires_at(&mut self) -> &mut Option<u64> {
+        &mut self.expires_at
+    }
+
+    fn expire(&mut self) -> bool {
+        self.expired |= self.reboot;
+        self.reboot
+    }
+}
 
 impl State {
     pub(super) const fn fresh() -> Self {
@@ -33,13 +45,6 @@ impl State {
         self.running || self.expires_at.is_none()
     }
 
-    /// Ends a countdown whose time is over. Returns whether the VMM is to hear of it.
-    pub(super) fn take_expiry(&mut self, now: u64) -> bool {
-        let fires = self.expires_at.take_if(|at| *at <= now).is_some() && self.reboot;
-        self.expired |= fires;
-        fires
-    }
-
     pub(super) fn read(&self, offset: u64, now: u64) -> u8 {
         match offset {
             RUN_OFFSET => u8::from(self.running),
@@ -62,12 +67,15 @@ impl State {
     pub(super) fn write(&mut self, offset: u64, value: u8, now: u64) {
         let [low, high] = self.count.to_le_bytes();
         match offset {
-            RUN_OFFSET if value & BIT == 0 => (self.running, self.expires_at) = (false, None),
+            RUN_OFFSET if value & BIT == 0 => {
+                self.running = false;
+                self.stop();
+            }
             RUN_OFFSET if !self.running => {
                 self.running = true;
-                self.start(now);
+                self.start_over(now);
             }
-            RESTART_OFFSET if self.running => self.start(now),
+            RESTART_OFFSET if self.running => self.start_over(now),
             REBOOT_OFFSET => self.reboot = value & BIT != 0,
             STATUS_OFFSET => self.expired &= value & BIT == 0,
             COUNT_OFFSET => self.count = u16::from_le_bytes([value, high]),
@@ -76,9 +84,8 @@ impl State {
         }
     }
 
-    fn start(&mut self, now: u64) {
-        let time = u64::from(self.count).saturating_mul(PERIOD_NS);
-        self.expires_at = Some(now.saturating_add(time));
+    fn start_over(&mut self, now: u64) {
+        self.start(now, u64::from(self.count).saturating_mul(PERIOD_NS));
     }
 
     /// How many periods are left, begun ones included.

@@ -41,5 +41,7 @@ mod serial;
 mod simple;
 #[cfg(all(feature = "acpi-pm", feature = "cmos-rtc"))]
 mod sleep;
+#[cfg(any(feature = "ib700", feature = "wdat"))]
+mod watchdog;
 #[cfg(feature = "wdat")]
 mod wdat;

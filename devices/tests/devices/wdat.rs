@@ -1,18 +1,13 @@
 //! The registers behind a WDAT, by themselves and through the table as Linux's driver uses it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use devices::wdat::table::{self, Action, ENTRIES, Instruction, Width};
-use devices::wdat::{DEFAULT_COUNT, PERIOD_MS, PORTS, Wdat, Wiring};
-use devices::{
-    Bus, BusBuilder, ManualClock, Mapping, PowerProbe, PowerRequest, ResetType, Resettable,
-    SaveRestore, Timed,
-};
+use devices::wdat::{DEFAULT_COUNT, PERIOD_MS, PORTS, Wdat};
+use devices::{Mapping, ResetType, Resettable, SaveRestore, Timed};
+
+use crate::watchdog::{Rig, SECOND};
 
 const BASE: u16 = 0x0a40;
 const PERIOD: u64 = 1_000_000 * PERIOD_MS as u64;
-const SECOND: u64 = 1_000_000_000;
 
 const RUN: u16 = 0;
 const RESTART: u16 = 1;
@@ -21,37 +16,9 @@ const STATUS: u16 = 3;
 const COUNT: u16 = 4;
 const CURRENT: u16 = 6;
 
-struct Rig {
-    power: Arc<PowerProbe>,
-    clock: Arc<ManualClock>,
-    rearmed: Arc<AtomicU64>,
-    device: Arc<Wdat>,
-    bus: Bus,
-}
-
-impl Rig {
+impl Rig<Wdat> {
     fn new() -> Self {
-        let power = Arc::new(PowerProbe::new());
-        let clock = Arc::new(ManualClock::new(3 * SECOND));
-        let rearmed = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&rearmed);
-        let device = Arc::new(Wdat::new(Wiring {
-            power: power.clone(),
-            clock: clock.clone(),
-            rearm: Arc::new(move || {
-                count.fetch_add(1, Ordering::SeqCst);
-            }),
-        }));
-        let mut builder = BusBuilder::pio();
-        let ports = Mapping::new(BASE.into(), PORTS[0].len);
-        builder.map("wdat", &[ports], device.clone()).unwrap();
-        Self {
-            power,
-            clock,
-            rearmed,
-            device,
-            bus: builder.build(),
-        }
+        Self::at(3, Mapping::new(BASE.into(), PORTS[0].len), Wdat::new)
     }
 
     fn outb(&self, register: u16, value: u8) {
@@ -74,26 +41,11 @@ impl Rig {
         self.bus.read(u64::from(BASE + register), &mut data);
         u16::from_le_bytes(data)
     }
-
-    fn advance(&self, ns: u64) {
-        self.clock.advance(ns);
-        self.device.tick();
-    }
-
-    fn expiries(&self) -> usize {
-        let requests = self.power.take();
-        assert!(
-            requests
-                .iter()
-                .all(|request| *request == PowerRequest::WatchdogExpired)
-        );
-        requests.len()
-    }
 }
 
 #[test]
 fn a_fresh_watchdog_is_stopped_and_reboots() {
-    let rig = Rig::new();
+    let rig = Rig::<Wdat>::new();
     let mut data = [0xaa; 12];
     rig.bus.read(BASE.into(), &mut data);
     assert_eq!(data, [0, 0, 1, 0, 0x58, 2, 0x58, 2, 100, 0, 0, 0]);
@@ -102,11 +54,11 @@ fn a_fresh_watchdog_is_stopped_and_reboots() {
 
 #[test]
 fn it_counts_down_by_periods_and_expires_once() {
-    let rig = Rig::new();
+    let rig = Rig::<Wdat>::new();
     rig.outw(COUNT, 3);
-    assert_eq!(rig.rearmed.load(Ordering::SeqCst), 0);
+    assert_eq!(rig.rearmed(), 0);
     rig.outb(RUN, 1);
-    assert_eq!(rig.rearmed.load(Ordering::SeqCst), 1);
+    assert_eq!(rig.rearmed(), 1);
     assert_eq!(rig.device.next_deadline(), Some(3 * SECOND + 3 * PERIOD));
     for (pass, left) in [(0, 3), (1, 3), (PERIOD - 2, 3), (1, 2), (2 * PERIOD - 1, 1)] {
         rig.advance(pass);
@@ -129,7 +81,7 @@ fn it_counts_down_by_periods_and_expires_once() {
 
 #[test]
 fn running_and_stopped() {
-    let rig = Rig::new();
+    let rig = Rig::<Wdat>::new();
     rig.outb(RESTART, 1);
     assert_eq!(rig.device.next_deadline(), None, "a stopped one stays so");
     rig.outb(RUN, 0xfe);
@@ -151,7 +103,7 @@ fn running_and_stopped() {
 
 #[test]
 fn a_count_takes_effect_at_the_next_start() {
-    let rig = Rig::new();
+    let rig = Rig::<Wdat>::new();
     rig.outw(COUNT, 100);
     rig.outb(RUN, 1);
     rig.outw(COUNT, 0xffff);
@@ -166,7 +118,7 @@ fn a_count_takes_effect_at_the_next_start() {
 
 #[test]
 fn a_countdown_from_nothing_expires_at_once() {
-    let rig = Rig::new();
+    let rig = Rig::<Wdat>::new();
     rig.outw(COUNT, 0);
     for register in [RUN, RESTART, RESTART] {
         rig.outb(register, 1);
@@ -176,7 +128,7 @@ fn a_countdown_from_nothing_expires_at_once() {
 
 #[test]
 fn without_reboot_an_expiry_is_not_seen() {
-    let rig = Rig::new();
+    let rig = Rig::<Wdat>::new();
     rig.outb(REBOOT, 0xfe);
     rig.outb(RUN, 1);
     rig.advance(60 * SECOND);
@@ -190,7 +142,7 @@ fn without_reboot_an_expiry_is_not_seen() {
 #[test]
 fn the_status_outlives_resets_until_the_guest_clears_it() {
     for kind in [ResetType::Cold, ResetType::Wakeup, ResetType::SnapshotLoad] {
-        let rig = Rig::new();
+        let rig = Rig::<Wdat>::new();
         rig.outb(RUN, 1);
         rig.outb(REBOOT, 1);
         rig.outw(COUNT, 1);
@@ -212,7 +164,7 @@ fn the_status_outlives_resets_until_the_guest_clears_it() {
 
 #[test]
 fn a_reset_forgets_a_countdown_that_nobody_has_ticked() {
-    let rig = Rig::new();
+    let rig = Rig::<Wdat>::new();
     rig.outb(RUN, 1);
     rig.clock.advance(3600 * SECOND);
     rig.device.reset(ResetType::Cold);
@@ -223,14 +175,14 @@ fn a_reset_forgets_a_countdown_that_nobody_has_ticked() {
 #[test]
 fn a_guest_that_comes_too_late_is_too_late_although_nobody_has_ticked() {
     for register in [RUN, RESTART, STATUS, CURRENT] {
-        let rig = Rig::new();
+        let rig = Rig::<Wdat>::new();
         rig.outb(RUN, 1);
         rig.clock.advance(60 * SECOND);
         rig.outb(register, 0);
         assert_eq!((rig.expiries(), rig.inb(STATUS)), (1, 1));
     }
     // A read looks too, and agrees with itself: expired, and nothing left.
-    let rig = Rig::new();
+    let rig = Rig::<Wdat>::new();
     rig.outb(RUN, 1);
     rig.clock.advance(60 * SECOND);
     let mut data = [0xaa; 8];
@@ -252,13 +204,13 @@ struct Parsed {
 
 /// A driver that knows the registers from the table alone, and runs actions as Linux does.
 struct Driver<'a> {
-    rig: &'a Rig,
+    rig: &'a Rig<Wdat>,
     period_ms: u32,
     entries: Vec<Parsed>,
 }
 
 impl<'a> Driver<'a> {
-    fn probe(rig: &'a Rig) -> Self {
+    fn probe(rig: &'a Rig<Wdat>) -> Self {
         let table = table::body(BASE);
         let word = |at: usize| u32::from_le_bytes(table[at..at + 4].try_into().unwrap());
         assert_eq!(word(0), 32, "the header's length");
@@ -370,7 +322,7 @@ impl<'a> Driver<'a> {
 
 #[test]
 fn linuxs_driver_starts_pings_and_stops_it() {
-    let rig = Rig::new();
+    let rig = Rig::<Wdat>::new();
     let driver = Driver::probe(&rig);
     assert!(!driver.is_running());
     driver.set_timeout(30);
@@ -396,7 +348,7 @@ fn linuxs_driver_starts_pings_and_stops_it() {
 
 #[test]
 fn linuxs_driver_starves_it_and_learns_why_it_booted() {
-    let rig = Rig::new();
+    let rig = Rig::<Wdat>::new();
     let driver = Driver::probe(&rig);
     assert_eq!((driver.run(0x20, 0), driver.run(0x10, 0)), (0, 1));
     rig.outb(REBOOT, 0);
@@ -418,7 +370,7 @@ fn linuxs_driver_starves_it_and_learns_why_it_booted() {
 
 #[test]
 fn linuxs_driver_sleeps_over_it() {
-    let rig = Rig::new();
+    let rig = Rig::<Wdat>::new();
     let driver = Driver::probe(&rig);
     for _ in 0..50 {
         driver.set_timeout(10);
@@ -473,12 +425,12 @@ fn the_table_is_what_the_entries_say() {
 
 #[test]
 fn a_restored_watchdog_expires_when_it_would_have() {
-    let saved = Rig::new();
+    let saved = Rig::<Wdat>::new();
     saved.outw(COUNT, 7);
     saved.outb(RUN, 1);
-    let rig = Rig::new();
+    let rig = Rig::<Wdat>::new();
     rig.device.restore(&saved.device.save()).unwrap();
-    assert_eq!(rig.rearmed.load(Ordering::SeqCst), 1);
+    assert_eq!(rig.rearmed(), 1);
     assert_eq!((rig.inb(RUN), rig.inw(CURRENT)), (1, 7));
     rig.advance(7 * PERIOD);
     assert_eq!(rig.expiries(), 1);

@@ -178,21 +178,18 @@ impl Board {
         assembly.add("isa-debug-exit", &debug_exit::PORTS, &debug_exit)?;
         let pvpanic = PvPanic::with_events(PVPANIC_EVENTS, power()).map_err(Error::Board)?;
         assembly.add("pvpanic", &pvpanic::PORTS, &Arc::new(pvpanic))?;
+        let watchdog = ib700::Wiring {
+            power: power(),
+            clock: Arc::<VirtualClock>::clone(clock),
+            rearm: Arc::clone(&wiring.rearm),
+        };
         if shape.watchdogs.ib700 {
-            let ib700 = Arc::new(Ib700::new(ib700::Wiring {
-                power: power(),
-                clock: Arc::<VirtualClock>::clone(clock),
-                rearm: Arc::clone(&wiring.rearm),
-            }));
+            let ib700 = Arc::new(Ib700::new(watchdog.clone()));
             assembly.add("ib700", &ib700::PORTS, &ib700)?;
             timed.push(ib700);
         }
         if shape.watchdogs.wdat {
-            let wdat = Arc::new(Wdat::new(wdat::Wiring {
-                power: power(),
-                clock: Arc::<VirtualClock>::clone(clock),
-                rearm: Arc::clone(&wiring.rearm),
-            }));
+            let wdat = Arc::new(Wdat::new(watchdog));
             assembly.add("wdat", &wdat::PORTS, &wdat)?;
             timed.push(wdat);
         }
