@@ -49,3 +49,15 @@ async def replies_follow_their_events():
             begin = len(vm.qmp.transcript)
             await vm.execute(command)
             assert vm.qmp.names(begin) == [event, "return"], (command, vm.qmp.transcript[begin:])
+
+
+@case(deadline=60)
+async def sigterm_asks_linux_to_power_off():
+    async with linux_guest(options=["--shutdown-timeout", "1h"]) as vm:
+        await vm.ready()
+        await vm.shell("echo 'poweroff -f' >/run-on-button")
+        vm.signal(signal.SIGTERM)
+        event = await vm.qmp.event("SHUTDOWN")
+        assert event["data"] == {"guest": True, "reason": "guest-shutdown"}, event
+        assert await vm.exit_code() == 0
+        assert vm.qmp.names().count("POWERDOWN") == 1

@@ -23,6 +23,7 @@ mod cli;
 mod doorbell;
 mod endpoint;
 mod error;
+mod escalation;
 mod events;
 mod guest;
 mod inventory;

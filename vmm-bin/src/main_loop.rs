@@ -26,6 +26,7 @@ use runstate::RunState;
 use vmm_sys_util::epoll::EventSet;
 
 use crate::doorbell::Doorbell;
+use crate::escalation::Ending;
 use crate::events::Announcer;
 use crate::machine::{Time, Vm, heed_alarm};
 use crate::platform;
@@ -48,6 +49,7 @@ pub(crate) enum Error {
 /// The main loop of one VM.
 pub(crate) struct MainLoop {
     events: EventManager<Subscriber>,
+    ending: Option<Ending>,
 }
 
 impl std::fmt::Debug for MainLoop {
@@ -64,6 +66,7 @@ impl MainLoop {
     pub(crate) fn new(bell: Arc<Doorbell>) -> Result<Self, Error> {
         let mut this = Self {
             events: EventManager::new_with_capacity(MOST_EVENTS)?,
+            ending: None,
         };
         this.add(Rc::new(RefCell::new(Ear(bell))));
         Ok(this)
@@ -72,6 +75,11 @@ impl MainLoop {
     /// Lets `subscriber` take part.
     pub(crate) fn add(&mut self, subscriber: Subscriber) {
         self.events.add_subscriber(subscriber);
+    }
+
+    /// Lets a guest that is asked to end have this long for it.
+    pub(crate) fn ask_first(&mut self, timeout: Duration) {
+        self.ending = Some(Ending::new(timeout));
     }
 
     /// Runs until the lifecycle says how the process ends.
@@ -88,8 +96,13 @@ impl MainLoop {
             let before = lifecycle.state();
             let time = Time::of(before, lifecycle.requests());
             let sleep = time.until_next_deadline(machine);
+            let patience = self.ending.as_ref().and_then(Ending::until_next);
+            let sleep = sleep.into_iter().chain(patience).min();
             self.events.run_with_timeout(milliseconds(sleep))?;
             time.tick(machine);
+            if let Some(ending) = &mut self.ending {
+                ending.advance(lifecycle.state(), lifecycle.requests());
+            }
             if let Some(monitor) = &mut monitor {
                 monitor.dispatch();
             }

@@ -216,6 +216,10 @@ fn run_visible(
     // From here on the terminal belongs to the guest.
     let terminal = raw_mode(config).map_err(Error::Terminal)?;
     let mut lines = Lines::new(MainLoop::new(Arc::clone(bell))?);
+    if let Some(timeout) = config.shutdown_timeout {
+        lines.main_loop.ask_first(timeout);
+        signals::ask_first(bell);
+    }
     lines.connect_serial(
         config,
         visible.borrow().serial.as_ref(),

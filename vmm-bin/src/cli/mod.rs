@@ -18,6 +18,7 @@ mod watchdog;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
@@ -175,6 +176,8 @@ pub(crate) struct Config {
     pub(crate) pidfile: Option<PathBuf>,
     /// The filters of system calls.
     pub(crate) seccomp: Seccomp,
+    /// How long a guest that SIGTERM is to end may take to power off. `None`: it is not asked.
+    pub(crate) shutdown_timeout: Option<Duration>,
     /// Where the lifecycle's trace goes.
     pub(crate) trace: Option<PathBuf>,
 }
@@ -254,6 +257,11 @@ fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
         exit_codes: values::exit_codes(&options.exit_codes)?,
         pidfile: options.pidfile.clone(),
         seccomp: values::seccomp(&options.seccomp)?,
+        shutdown_timeout: options
+            .shutdown_timeout
+            .as_deref()
+            .map(values::shutdown_timeout)
+            .transpose()?,
         trace: options.trace.clone(),
         guest: guest(options)?,
     })

@@ -145,6 +145,14 @@ pub(super) struct Options {
     /// Write the process number to this file while the VM runs
     #[arg(long, value_name = "FILE", help_heading = "Lifecycle")]
     pub(super) pidfile: Option<PathBuf>,
+    /// On SIGTERM, press the power button and give the guest this long (30s, 2m) before the VM is ended
+    #[arg(
+        long,
+        value_name = "TIME",
+        allow_hyphen_values = true,
+        help_heading = "Lifecycle"
+    )]
+    pub(super) shutdown_timeout: Option<String>,
     /// Write the lifecycle's trace to this file, at most 64 MiB; `vmm-bin trace --help` looks at it
     #[arg(long, value_name = "FILE", help_heading = "Lifecycle")]
     pub(super) trace: Option<PathBuf>,

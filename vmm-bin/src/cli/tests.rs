@@ -369,3 +369,51 @@ fn a_serial_line_may_wake_the_guest() {
         assert_eq!(config.serial_wakes, wakes, "{text}");
     }
 }
+
+#[test]
+fn a_shutdown_timeout_has_a_unit() {
+    use std::time::Duration;
+    assert_eq!(run(&[]).shutdown_timeout, None);
+    let time = |text| run(&["--shutdown-timeout", text]).shutdown_timeout;
+    assert_eq!(time("30s"), Some(Duration::from_secs(30)));
+    assert_eq!(time("1m 30s"), Some(Duration::from_secs(90)));
+    assert_eq!(time("0s"), Some(Duration::ZERO));
+    for wrong in [
+        "30",
+        "",
+        "s",
+        "-1s",
+        "soon",
+        "1e9s",
+        "99999999999999999999s",
+    ] {
+        let text = refused(&["--shutdown-timeout", wrong]);
+        assert!(
+            text.contains("is no time; give a number with its unit, such as 30s"),
+            "{text}"
+        );
+    }
+    let text = refused(&["--shutdown-timeout", "25h"]);
+    assert!(text.contains("is too long"), "{text}");
+}
+
+#[test]
+fn a_trace_is_written_or_looked_at() {
+    use crate::trace::View;
+    assert_eq!(run(&["--trace", "t"]).trace, Some("t".into()));
+    let look = |args: &[&str]| {
+        let args = ["vmm-bin", "trace"].iter().chain(args);
+        match parse(args.map(OsString::from)) {
+            Ok(Invocation::Look(look)) => look,
+            other => panic!("{other:?}"),
+        }
+    };
+    let shown = look(&["show", "t", "--from", "3"]);
+    assert_eq!((shown.view, shown.records), (View::Table, 3..=u64::MAX));
+    assert_eq!(look(&["svg", "t"]).view, View::Picture);
+    assert_eq!(look(&["check", "t"]).view, View::Check);
+    for wrong in [&["trace"][..], &["trace", "paint", "t"], &["trace", "svg"]] {
+        assert!(refused(wrong).contains("trace svg FILE"), "{wrong:?}");
+    }
+    assert!(refused(&["trace", "show", "t", "--to", "x"]).contains("--to"));
+}

@@ -1,6 +1,7 @@
 //! The values of options, read and checked.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::address::{Address, Side};
 use super::error::UsageError;
@@ -162,6 +163,20 @@ pub(super) fn debugcon(text: &str) -> Result<PathBuf, UsageError> {
             "is not known",
             "use file:PATH",
         )),
+    }
+}
+
+/// The longest time that a guest may be waited for: who gives more means for ever.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// `--shutdown-timeout`.
+pub(super) fn shutdown_timeout(text: &str) -> Result<Duration, UsageError> {
+    let option = "--shutdown-timeout";
+    let remedy = "give a number with its unit, such as 30s or 2m, up to 24h";
+    match humantime::parse_duration(text) {
+        Ok(time) if time <= LONGEST_TIMEOUT => Ok(time),
+        Ok(_) => Err(UsageError::value(option, text, "is too long", remedy)),
+        Err(_) => Err(UsageError::value(option, text, "is no time", remedy)),
     }
 }
 
