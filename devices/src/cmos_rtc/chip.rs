@@ -42,8 +42,8 @@ const BATTERY_GOOD: u8 = 0x80;
 
 const SECOND: i128 = 1_000_000_000;
 const CRYSTAL_HZ: i128 = 32_768;
-/// How long before an update register A says so: 8 cycles of the crystal.
-const UPDATE_NOTICE: i128 = 244_141;
+/// How long before an update register A says so: the whole nanoseconds of 8 cycles of the crystal.
+const UPDATE_NOTICE: i128 = 244_140;
 /// The first update after the divider's reset.
 const AFTER_DIVIDER_RESET: i128 = 500_000_000;
 /// No offset that time registers can ask for is larger: 10,000 years and a little.

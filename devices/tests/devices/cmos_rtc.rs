@@ -166,7 +166,7 @@ fn the_dividers_reset_holds_the_clock_and_starts_it_half_a_second_in() {
 #[test]
 fn an_update_is_announced() {
     let rig = Rig::new();
-    rig.clock.advance(SECOND - 244_142);
+    rig.clock.advance(SECOND - 244_141);
     assert_eq!(rig.get(0x0a), 0x26);
     rig.clock.advance(1);
     assert_eq!(rig.get(0x0a), 0xa6);
