@@ -156,12 +156,29 @@ fn the_next_person_knows_nothing_of_the_one_before() {
 }
 
 #[test]
-fn the_line_is_shown_again_below_what_others_wrote() {
-    let mut person = Conversation::new("vmm 1.0");
+fn on_a_terminal_of_others_it_keeps_to_its_lines() {
+    let mut person = Conversation::silent("vmm 1.0");
     let mut lines = Lines::new();
+    assert_eq!(person.output(), b"");
+    person.enter();
+    assert_eq!(person.output(), format!("\r\n{GREETING}").as_bytes());
     terminal(&mut person, &mut lines, b"sto");
-    person.show_again();
-    assert_eq!(person.output(), b"\r\n(qemu) sto");
+    person.leave();
+    person.enter();
+    assert_eq!(person.output(), b"\r\n\r\n(qemu) sto");
+    terminal(&mut person, &mut lines, b"p\r");
+    assert_eq!(lines, ["stop|s"]);
+}
+
+#[test]
+fn the_end_shows_the_last_answer_and_no_prompt() {
+    let commands = commands();
+    let mut person = Conversation::new("vmm 1.0");
+    person.feed(b"info status\r", &commands);
+    person.written(usize::MAX);
+    person.execute(&commands, &mut Lines::new());
+    person.end();
+    assert_eq!(person.output(), b"0 lines\r\n");
 }
 
 /// What people type, and what nobody types.

@@ -36,7 +36,7 @@ impl Facts {
         if let Some(path) = &config.debugcon {
             chardevs.push(open("debugcon", format!("file:{}", path.display())));
         }
-        for (number, address) in config.qmp.iter().enumerate() {
+        for (number, address) in config.qmp.iter().chain(&config.monitor).enumerate() {
             chardevs.push(open(&format!("compat_monitor{number}"), stream(address)));
         }
         Self {
@@ -50,6 +50,7 @@ impl Facts {
 fn serial(target: &SerialTarget) -> String {
     match target {
         SerialTarget::Stdio => "stdio".to_owned(),
+        SerialTarget::StdioWithMonitor => "mux".to_owned(),
         SerialTarget::Unix(path) => format!("unix:{},server=on", path.display()),
         SerialTarget::File(path) => format!("file:{}", path.display()),
         SerialTarget::Null => "null".to_owned(),

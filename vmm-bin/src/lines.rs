@@ -11,23 +11,25 @@ use std::sync::Arc;
 use lifecycle::{Requests, ShutdownCause, WakeupReason};
 use monitor::MonitorSocket;
 
-use crate::cli::{Config, Guest, SerialTarget};
+use crate::cli::{Address, Config, Guest, SerialTarget};
+use crate::console::{self, Commands, Console, StreamConsole};
+use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::main_loop::{MainLoop, Subscriber};
 use crate::platform;
+use crate::qmp::version;
 use crate::serial::{
-    Backend, FileBackend, KeyAction, Line, NullBackend, Receiver, SocketBackend, StdioBackend,
+    Backend, FileBackend, Keyboard, Line, NullBackend, Receiver, SocketBackend, StdioBackend,
 };
 use crate::terminal::{Interrupt, RawMode};
 
-/// Makes the terminal raw, if the guest's serial line is on one.
+/// Makes the terminal raw, if the guest's serial line or a console is on one.
 pub(crate) fn raw_mode(config: &Config) -> std::io::Result<Option<RawMode>> {
-    if config.serial != SerialTarget::Stdio {
-        return Ok(None);
-    }
-    RawMode::enter(match config.guest {
-        Guest::Embedded => Interrupt::Host,
-        _ => Interrupt::Guest,
+    RawMode::enter(match (&config.serial, &config.guest) {
+        (SerialTarget::Stdio, Guest::Embedded) => Interrupt::Host,
+        (SerialTarget::Stdio | SerialTarget::StdioWithMonitor, _) => Interrupt::Guest,
+        _ if config.monitor.contains(&Address::Stdio) => Interrupt::Host,
+        _ => return Ok(None),
     })
 }
 
@@ -57,6 +59,9 @@ pub(crate) struct Lines {
     /// The loop.
     pub(crate) main_loop: MainLoop,
     backends: Vec<Rc<RefCell<dyn Backend>>>,
+    /// The human monitor's commands.
+    commands: Rc<Commands>,
+    consoles: Vec<console::Shared>,
 }
 
 impl Lines {
@@ -65,6 +70,8 @@ impl Lines {
         Self {
             main_loop,
             backends: Vec::new(),
+            commands: Rc::new(monitor::run_state::console(&version())),
+            consoles: Vec::new(),
         }
     }
 
@@ -115,12 +122,18 @@ impl Lines {
             })
         };
         match &config.serial {
-            SerialTarget::Stdio => {
+            SerialTarget::Stdio | SerialTarget::StdioWithMonitor => {
+                let shared = config.serial == SerialTarget::StdioWithMonitor;
+                let console = shared.then(|| Console::new(&self.commands, line.ringer()));
+                self.consoles.extend(console.clone());
                 let requests = Arc::clone(requests);
-                let quit: KeyAction = Box::new(move || {
-                    requests.post_poweroff(ShutdownCause::HostUi);
+                let keyboard = (on_terminal || shared).then(|| Keyboard {
+                    quit: Box::new(move || {
+                        requests.post_poweroff(ShutdownCause::HostUi);
+                    }),
+                    console,
                 });
-                self.connect(StdioBackend::new(line, uart(), on_terminal.then_some(quit)));
+                self.connect(StdioBackend::new(line, uart(), keyboard));
             }
             SerialTarget::Unix(_) => {
                 let failed = |source| Error::Listener {
@@ -136,6 +149,26 @@ impl Lines {
             SerialTarget::Null => self.connect(NullBackend::new(line)),
         }
         Ok(())
+    }
+
+    /// Lets people come to the human monitor through `endpoint`.
+    ///
+    /// # Errors
+    /// When it cannot be served.
+    pub(crate) fn connect_console(&mut self, endpoint: Endpoint) -> Result<(), Error> {
+        let made = StreamConsole::new(endpoint, &self.commands);
+        let (stream, console) = made.map_err(|source| Error::Listener {
+            option: "--monitor",
+            source,
+        })?;
+        self.connect(stream);
+        self.consoles.push(console);
+        Ok(())
+    }
+
+    /// The consoles, which get their turns from the main loop.
+    pub(crate) fn consoles(&self) -> Vec<console::Shared> {
+        self.consoles.clone()
     }
 
     /// What must be flushed at the end.

@@ -8,6 +8,7 @@
 //!             ├─ power     what the guest asks for     ──▶ lifecycle's latches
 //!             ├─ signals   what the host asks for      ──▶ lifecycle's latches
 //!             ├─ qmp       what the monitor asks for   ──▶ lifecycle
+//!             ├─ console   what people ask for at the human monitor
 //!             ├─ endpoint  the streams that clients come through
 //!             ├─ events    what happens ──▶ monitor's clients and log
 //!             ├─ trace     what happened, as a file, a table, a picture
@@ -20,6 +21,7 @@
 //! ends it.
 
 mod cli;
+mod console;
 mod doorbell;
 mod endpoint;
 mod error;

@@ -111,7 +111,7 @@ impl MainLoop {
                 heed_alarm(machine, lifecycle.requests());
             }
             if let Some(monitor) = &mut monitor {
-                monitor.finish_turn();
+                monitor.finish_turn(&turn);
             }
             match turn {
                 Turn::Continue => {}

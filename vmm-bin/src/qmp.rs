@@ -5,11 +5,12 @@
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
-use lifecycle::{EventSink, Lifecycle};
+use lifecycle::{EventSink, Lifecycle, Turn};
 use log::warn;
 use monitor::run_state::{CpuInfo, Identity, RunStateContext, register};
 use monitor::{EventSender, Registry, Server, Version};
 
+use crate::console;
 use crate::endpoint::Endpoint;
 use crate::events::{Announcer, Emit};
 use crate::inventory::Facts;
@@ -108,14 +109,16 @@ impl Listening {
         };
         Monitor {
             server: self.server,
+            consoles: Vec::new(),
             context,
         }
     }
 }
 
-/// The server and the VM.
+/// The server, people's consoles, and the VM.
 pub(crate) struct Monitor {
     server: Rc<RefCell<Server<Context>>>,
+    consoles: Vec<console::Shared>,
     context: Context,
 }
 
@@ -130,8 +133,17 @@ impl Monitor {
         Rc::clone(&self.server)
     }
 
-    /// Executes at most one command of each client.
+    /// Gives these consoles their turns too.
+    pub(crate) fn with_consoles(mut self, consoles: Vec<console::Shared>) -> Self {
+        self.consoles = consoles;
+        self
+    }
+
+    /// Executes at most one command of each client, and one line of each console.
     pub(crate) fn dispatch(&mut self) {
+        for console in &self.consoles {
+            console.borrow_mut().dispatch(&mut self.context);
+        }
         let mut server = self.server.borrow_mut();
         server.dispatch(&mut self.context);
         while let Some(error) = server.take_error() {
@@ -139,14 +151,20 @@ impl Monitor {
         }
     }
 
-    /// Sends the events of this turn, and the replies.
-    pub(crate) fn finish_turn(&self) {
+    /// Sends the events of this turn, and the replies. At the end the consoles say their last words
+    /// instead, when they are flushed.
+    pub(crate) fn finish_turn(&self, turn: &Turn) {
         self.server.borrow_mut().finish_turn();
+        if matches!(turn, Turn::Continue) {
+            for console in &self.consoles {
+                console.borrow_mut().finish_turn();
+            }
+        }
     }
 }
 
 /// What greeting and `query-version` say: the version of this program.
-fn version() -> Version {
+pub(crate) fn version() -> Version {
     let part = |text: &str| text.parse().unwrap_or(0);
     Version::new(
         part(env!("CARGO_PKG_VERSION_MAJOR")),

@@ -5,11 +5,12 @@
 //! ([`restore`] is async-signal-safe). Output processing stays on, so that log lines look right.
 //!
 //! ```text
-//!   keyboard --> [Escape] --> byte for the guest
+//!   keyboard --> [Escape] --> byte for the guest, or the monitor
 //!                   |
 //!                   +-- Ctrl-A x       end the program
+//!                   +-- Ctrl-A c       turn to the monitor, or back to the guest
 //!                   +-- Ctrl-A h       show these keys
-//!                   +-- Ctrl-A Ctrl-A  one Ctrl-A for the guest
+//!                   +-- Ctrl-A Ctrl-A  one Ctrl-A
 //! ```
 //!
 //! The rule that must never be broken: whoever changes the terminal has saved it before.
@@ -31,6 +32,13 @@ pub(crate) const HELP: &str = "\n\
     Ctrl-A x       end the VM and this program\n\
     Ctrl-A h       show this help\n\
     Ctrl-A Ctrl-A  send Ctrl-A to the guest\n";
+
+/// The same, where the monitor is on the terminal too.
+pub(crate) const HELP_WITH_MONITOR: &str = "\r\n\
+    Ctrl-A x       end the VM and this program\r\n\
+    Ctrl-A c       turn to the monitor, or back to the guest\r\n\
+    Ctrl-A h       show this help\r\n\
+    Ctrl-A Ctrl-A  send Ctrl-A\r\n";
 
 /// The terminal as it was found. A terminal is one for the whole process, and so is this.
 static SAVED: OnceLock<Termios> = OnceLock::new();
@@ -119,12 +127,14 @@ fn restore_on_panic() {
 /// What a key means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Key {
-    /// A byte for the guest.
-    Guest(u8),
+    /// A byte for who has the keyboard.
+    Byte(u8),
     /// End the program.
     Quit,
     /// Show [`HELP`].
     Help,
+    /// The keyboard goes to the monitor, or back to the guest.
+    Switch,
 }
 
 /// Finds the escape sequences among the keys.
@@ -139,13 +149,14 @@ impl Escape {
     pub(crate) fn feed(&mut self, byte: u8) -> Option<Key> {
         if !self.armed {
             self.armed = byte == ESCAPE;
-            return (!self.armed).then_some(Key::Guest(byte));
+            return (!self.armed).then_some(Key::Byte(byte));
         }
         self.armed = false;
         match byte {
             b'x' | b'X' => Some(Key::Quit),
             b'h' | b'H' | b'?' => Some(Key::Help),
-            ESCAPE => Some(Key::Guest(ESCAPE)),
+            b'c' | b'C' => Some(Key::Switch),
+            ESCAPE => Some(Key::Byte(ESCAPE)),
             _ => None,
         }
     }
@@ -164,7 +175,7 @@ mod tests {
     fn ordinary_bytes_reach_the_guest() {
         assert_eq!(
             keys(b"a\x03\xff"),
-            [Key::Guest(b'a'), Key::Guest(3), Key::Guest(0xff)]
+            [Key::Byte(b'a'), Key::Byte(3), Key::Byte(0xff)]
         );
     }
 
@@ -172,10 +183,10 @@ mod tests {
     fn the_escape_sequences() {
         assert_eq!(keys(b"\x01x"), [Key::Quit]);
         assert_eq!(keys(b"\x01h\x01?"), [Key::Help, Key::Help]);
-        assert_eq!(keys(b"\x01\x01x"), [Key::Guest(1), Key::Guest(b'x')]);
+        assert_eq!(keys(b"\x01\x01x"), [Key::Byte(1), Key::Byte(b'x')]);
         assert_eq!(
             keys(b"\x01zx"),
-            [Key::Guest(b'x')],
+            [Key::Byte(b'x')],
             "an unknown sequence is swallowed"
         );
         assert_eq!(keys(b"\x01"), [], "half a sequence waits");

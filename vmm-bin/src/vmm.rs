@@ -64,6 +64,7 @@ struct Visible {
     pidfile: Option<PidFile>,
     inherited: Inherited,
     qmp: Vec<Endpoint>,
+    monitor: Vec<Endpoint>,
     serial: Option<MonitorSocket>,
 }
 
@@ -74,6 +75,7 @@ impl Visible {
             pidfile: None,
             inherited,
             qmp: Vec::new(),
+            monitor: Vec::new(),
             serial: None,
         }
     }
@@ -152,9 +154,16 @@ fn start_up(
                     let endpoint = visible.open("--qmp", address)?;
                     visible.qmp.push(endpoint);
                 }
+                for address in &config.monitor {
+                    let endpoint = visible.open("--monitor", address)?;
+                    visible.monitor.push(endpoint);
+                }
                 Ok(())
             }),
-            undo(|visible| visible.qmp.clear()),
+            undo(|visible| {
+                visible.qmp.clear();
+                visible.monitor.clear();
+            }),
         )
         .with(
             StartupPhase::Sockets,
@@ -188,7 +197,7 @@ fn run_visible(
     let (machine, pause) = build(config, &line, debug_line.as_ref(), bell, requests)?;
     let machine = Rc::new(machine);
     let qmp = std::mem::take(&mut visible.borrow_mut().qmp);
-    let qmp = (!qmp.is_empty()).then(|| Listening::on(qmp)).transpose();
+    let qmp = config.has_monitor().then(|| Listening::on(qmp)).transpose();
     let qmp = qmp.map_err(|source| Error::Socket {
         option: "--qmp",
         source,
@@ -231,14 +240,19 @@ fn run_visible(
     if let (Some(path), Some(line)) = (&config.debugcon, &debug_line) {
         lines.connect_file("--debugcon", path, line)?;
     }
+    for endpoint in std::mem::take(&mut visible.borrow_mut().monitor) {
+        lines.connect_console(endpoint)?;
+    }
     let identity = Identity {
         name: config.name.clone(),
         uuid: config.uuid.clone().unwrap_or(Identity::default().uuid),
         ..Identity::default()
     };
     let facts = Facts::of(config);
-    let mut monitor =
-        qmp.map(|qmp| qmp.command(Rc::clone(&lifecycle), Rc::clone(&machine), identity, facts));
+    let mut monitor = qmp.map(|qmp| {
+        let monitor = qmp.command(Rc::clone(&lifecycle), Rc::clone(&machine), identity, facts);
+        monitor.with_consoles(lines.consoles())
+    });
     if let Some(monitor) = &monitor {
         lines.main_loop.add(monitor.subscriber());
     }

@@ -30,7 +30,10 @@ fn a_command_line_that_cannot_be_understood() {
         (&["--cpus", "0"], &["--cpus 0", "1 to 254"]),
         (
             &["--serial", "tty"],
-            &["--serial tty", "stdio, unix:PATH, file:PATH or none"],
+            &[
+                "--serial tty",
+                "stdio, mon:stdio, unix:PATH, file:PATH or none",
+            ],
         ),
         (&["--qmp", "null"], &["--qmp null", "unix:PATH"]),
         (&["--debugcon", "x"], &["--debugcon x", "file:PATH"]),

@@ -1,111 +1,11 @@
 //! On a terminal: the keys that end the program, and the terminal as it was before, whatever ends
 //! it.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by unwrapping")]
-
 mod common;
 
-use std::fs::File;
-use std::io::Write;
-use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitStatus};
 
-use common::{Running, Transcript, kill, kvm, wait_for};
-use rustix::fs::{Mode, OFlags};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, Termios, tcgetattr};
-
-/// The program on a terminal of its own.
-struct OnTerminal {
-    child: Running,
-    /// The user's side: the keyboard.
-    keyboard: File,
-    /// The program's side, kept open so that it can be looked at.
-    terminal: OwnedFd,
-    before: String,
-    screen: Transcript,
-}
-
-/// Everything about a terminal that can be compared.
-fn settings(terminal: &OwnedFd) -> String {
-    format!("{:?}", tcgetattr(terminal).unwrap())
-}
-
-fn modes(terminal: &OwnedFd) -> Termios {
-    tcgetattr(terminal).unwrap()
-}
-
-impl OnTerminal {
-    /// Starts the program and waits for `ready`.
-    fn start(args: &[&str], ready: &str) -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let path = ptsname(&master, Vec::new()).unwrap();
-        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let terminal = rustix::fs::open(&path, flags, Mode::empty()).unwrap();
-        let before = settings(&terminal);
-        let stream = || File::from(terminal.try_clone().unwrap());
-        // `setsid --ctty` makes it the terminal that Ctrl-C comes from.
-        let child = Running::start(
-            Command::new("setsid")
-                .args(["--ctty", "--wait", env!("CARGO_BIN_EXE_vmm-bin")])
-                .args(args)
-                .stdin(stream())
-                .stdout(stream())
-                .stderr(stream()),
-        );
-        let keyboard = File::from(master);
-        let (screen, _) = Transcript::of(keyboard.try_clone().unwrap());
-        wait_for(ready, || screen.text().contains(ready).then_some(()));
-        Self {
-            child,
-            keyboard,
-            terminal,
-            before,
-            screen,
-        }
-    }
-
-    fn keys(&mut self, keys: &[u8]) {
-        self.keyboard.write_all(keys).unwrap();
-    }
-
-    fn is_raw(&self) -> bool {
-        let raw = !modes(&self.terminal)
-            .local_modes
-            .intersects(LocalModes::ICANON);
-        raw && settings(&self.terminal) != self.before
-    }
-
-    /// Waits for the end, and compares the terminal with what it was.
-    fn wait(mut self) -> (ExitStatus, String) {
-        let status = wait_for("end", || self.child.try_wait().unwrap());
-        assert_eq!(
-            settings(&self.terminal),
-            self.before,
-            "the terminal was not restored"
-        );
-        (status, self.screen.text())
-    }
-
-    /// The program itself, below `setsid`.
-    fn program(&self) -> u32 {
-        let pid = self.child.id();
-        let children = format!("/proc/{pid}/task/{pid}/children");
-        wait_for("process", || {
-            let children = std::fs::read_to_string(&children).ok()?;
-            // `setsid` forks only if it must; otherwise it is the program.
-            Some(
-                children
-                    .split_whitespace()
-                    .next()
-                    .map_or(pid, |child| child.parse().unwrap()),
-            )
-        })
-    }
-}
+use common::{OnTerminal, kill, kvm, wait_for};
 
 #[test]
 fn ctrl_a_x_ends_the_program() {

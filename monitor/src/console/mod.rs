@@ -65,6 +65,7 @@ pub struct Conversation {
     answer: Option<String>,
     /// The line was longer than it may be: it is not executed.
     too_long: bool,
+    greeted: bool,
 }
 
 impl Conversation {
@@ -72,7 +73,16 @@ impl Conversation {
     /// VMM, with its version.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        let mut this = Conversation {
+        let mut this = Conversation::silent(name);
+        this.greet();
+        this
+    }
+
+    /// A conversation on a terminal that somebody else has at first: nothing is shown before
+    /// [`Conversation::enter`].
+    #[must_use]
+    pub fn silent(name: &str) -> Self {
+        Conversation {
             decoder: Decoder::default(),
             editor: Editor::new(),
             screen: Screen::default(),
@@ -81,9 +91,8 @@ impl Conversation {
             pending: None,
             answer: None,
             too_long: false,
-        };
-        this.greet();
-        this
+            greeted: false,
+        }
     }
 
     /// Begins again, for the next person: what was typed, the history and waiting output are forgotten.
@@ -98,16 +107,34 @@ impl Conversation {
     }
 
     fn greet(&mut self) {
+        self.greeted = true;
         self.output.extend_from_slice(self.greeting.as_bytes());
         self.prompt();
     }
 
-    /// Shows the prompt and the line again, below what others have written on the same terminal.
-    pub fn show_again(&mut self) {
-        if self.pending.is_none() {
-            self.output.extend_from_slice(b"\r\n");
+    /// The person has come to the monitor on a terminal that others write on too: shows prompt and line
+    /// below what is there, after the greeting the first time.
+    pub fn enter(&mut self) {
+        self.output.extend_from_slice(b"\r\n");
+        if !self.greeted {
+            self.greet();
+        } else if self.pending.is_none() {
             self.prompt();
         }
+    }
+
+    /// The person has left the monitor, and others go on writing on the terminal: ends the line. What was
+    /// typed is there when the person comes back.
+    pub fn leave(&mut self) {
+        self.output.extend_from_slice(b"\r\n");
+    }
+
+    /// The VMM ends: shows the last answer, without a prompt. What waits for its turn is dropped.
+    pub fn end(&mut self) {
+        self.pending = None;
+        let text = self.answer.take();
+        let text = text.unwrap_or_else(|| "\r\n".to_owned());
+        self.output.extend_from_slice(text.as_bytes());
     }
 
     /// The prompt, and what has been typed so far.
@@ -212,12 +239,15 @@ impl Conversation {
         }
     }
 
-    /// Shows the answer of the line that was executed, and the next prompt.
-    pub fn finish(&mut self) {
-        if let Some(answer) = self.answer.take() {
-            self.output.extend_from_slice(answer.as_bytes());
-            self.prompt();
-        }
+    /// Shows the answer of the line that was executed, and the next prompt. Returns whether there was
+    /// one.
+    pub fn finish(&mut self) -> bool {
+        let Some(answer) = self.answer.take() else {
+            return false;
+        };
+        self.output.extend_from_slice(answer.as_bytes());
+        self.prompt();
+        true
     }
 
     /// What is to be written to the person.

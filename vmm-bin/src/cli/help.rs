@@ -22,11 +22,13 @@ EXAMPLES
       vmm-bin --trace vm.trace
       vmm-bin trace svg vm.trace > vm.svg
 
-KEYS (--serial stdio, on a terminal)
+KEYS (--serial stdio on a terminal, --serial mon:stdio)
   Ctrl-A x       end the VM and this program
+  Ctrl-A c       with mon:stdio: turn to the monitor, or back to the guest
   Ctrl-A h       show these keys
   Ctrl-A Ctrl-A  send Ctrl-A to the guest
-  Ctrl-C         goes to the guest; with the embedded guest, ends this program
+  Ctrl-C         goes to the guest; with the embedded guest, ends this program,
+                 as it does with --monitor stdio; with mon:stdio it is a key
 
 ENVIRONMENT
   RUST_LOG       what to log to standard error (default: info)

@@ -85,6 +85,8 @@ pub(crate) enum Accel {
 pub(crate) enum SerialTarget {
     /// Standard input and output.
     Stdio,
+    /// Standard input and output, and the human monitor is there too.
+    StdioWithMonitor,
     /// A socket at this path, for one client at a time.
     Unix(PathBuf),
     /// A file at this path.
@@ -97,7 +99,7 @@ impl SerialTarget {
     /// What it uses, if others could want it too.
     fn address(&self) -> Option<Address> {
         match self {
-            Self::Stdio => Some(Address::Stdio),
+            Self::Stdio | Self::StdioWithMonitor => Some(Address::Stdio),
             Self::Unix(path) => Some(Address::Unix {
                 path: path.clone(),
                 side: Side::Server,
@@ -110,10 +112,17 @@ impl SerialTarget {
 impl Config {
     /// The descriptors that the program was started with and uses.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = i32> {
-        self.qmp.iter().filter_map(|address| match address {
+        let addresses = self.qmp.iter().chain(&self.monitor);
+        addresses.filter_map(|address| match address {
             Address::Descriptor(number) => Some(*number),
             _ => None,
         })
+    }
+
+    /// Whether anybody may command the VM.
+    pub(crate) fn has_monitor(&self) -> bool {
+        let console = self.serial == SerialTarget::StdioWithMonitor;
+        console || !self.qmp.is_empty() || !self.monitor.is_empty()
     }
 }
 
@@ -166,6 +175,8 @@ pub(crate) struct Config {
     pub(crate) debugcon: Option<PathBuf>,
     /// Where the monitor's clients come from.
     pub(crate) qmp: Vec<Address>,
+    /// Where people come to the human monitor from.
+    pub(crate) monitor: Vec<Address>,
     /// What to do when the guest reboots, powers off, panics.
     pub(crate) actions: Actions,
     /// Start at once; otherwise wait for the monitor's `cont`.
@@ -225,6 +236,8 @@ fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
         values.iter().map(address).collect::<Result<Vec<_>, _>>()
     };
     let qmp = addresses("--qmp", &options.qmp)?;
+    let people = options.monitor.iter().filter(|text| *text != "none");
+    let monitor = addresses("--monitor", &people.cloned().collect::<Vec<_>>())?;
     let (serial, serial_wakes) = match &options.serial {
         Some(text) => values::serial_line(text)?,
         // The standard streams are somebody else's.
@@ -252,6 +265,7 @@ fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
             .map(values::debugcon)
             .transpose()?,
         qmp,
+        monitor,
         actions,
         autostart: !options.stopped,
         exit_codes: values::exit_codes(&options.exit_codes)?,

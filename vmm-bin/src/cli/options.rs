@@ -84,8 +84,9 @@ pub(super) struct Options {
         help_heading = "Machine"
     )]
     pub(super) watchdog: Vec<String>,
-    /// Serial console: stdio (the default, unless the monitor has it),
-    /// unix:PATH, file:PATH or none; with ,wakeup=on a key wakes the guest
+    /// Serial console: stdio (the default, unless the monitor has it), unix:PATH,
+    /// file:PATH, none, or mon:stdio (the human monitor is there too: Ctrl-A c);
+    /// with ,wakeup=on a key wakes the guest
     #[arg(
         long,
         value_name = "WHERE",
@@ -113,6 +114,14 @@ pub(super) struct Options {
         help_heading = "Lifecycle"
     )]
     pub(super) qmp: Vec<String>,
+    /// The monitor for people, repeatable: as --qmp, or none; one person at a time
+    #[arg(
+        long,
+        value_name = "WHERE",
+        action = clap::ArgAction::Append,
+        help_heading = "Lifecycle"
+    )]
+    pub(super) monitor: Vec<String>,
     /// Do not start the guest; the monitor's `cont` does
     #[arg(short = 'S', help_heading = "Lifecycle")]
     pub(super) stopped: bool,

@@ -187,7 +187,10 @@ fn bad_values_are_named_with_what_would_do() {
         (&["--cpus", "-1"], &["--cpus -1", "1 to 254"]),
         (
             &["--serial", "pty"],
-            &["--serial pty", "stdio, unix:PATH, file:PATH or none"],
+            &[
+                "--serial pty",
+                "stdio, mon:stdio, unix:PATH, file:PATH or none",
+            ],
         ),
         (&["--serial", "unix:"], &["--serial unix:", "unix:PATH"]),
         (

@@ -121,7 +121,7 @@ pub(super) fn serial_line(text: &str) -> Result<(SerialTarget, bool), UsageError
             on_or_off("--serial", text, "wakeup", value)?,
         ),
     };
-    if wakeup && !matches!(target, SerialTarget::Stdio | SerialTarget::Unix(_)) {
+    if wakeup && matches!(target, SerialTarget::File(_) | SerialTarget::Null) {
         let problem = "has no input that could wake the guest";
         let remedy = "use wakeup=on with stdio or unix:PATH";
         return Err(UsageError::value("--serial", text, problem, remedy));
@@ -134,6 +134,7 @@ fn serial(text: &str) -> Result<SerialTarget, UsageError> {
     match text.split_once(':') {
         None if text == "stdio" => Ok(SerialTarget::Stdio),
         None if text == "none" => Ok(SerialTarget::Null),
+        Some(("mon", "stdio")) => Ok(SerialTarget::StdioWithMonitor),
         Some(("unix", _)) => match Address::parse("--serial", text, Side::Server)? {
             Address::Unix {
                 path,
@@ -147,7 +148,7 @@ fn serial(text: &str) -> Result<SerialTarget, UsageError> {
         },
         Some(("file", path)) => Ok(SerialTarget::File(file("--serial", text, path)?)),
         _ => {
-            let remedy = "use stdio, unix:PATH, file:PATH or none";
+            let remedy = "use stdio, mon:stdio, unix:PATH, file:PATH or none";
             Err(UsageError::value("--serial", text, "is not known", remedy))
         }
     }

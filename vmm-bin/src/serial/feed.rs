@@ -28,6 +28,11 @@ impl Feed {
         }
     }
 
+    /// How many bytes wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Passes `bytes` on, after those that wait, and keeps what does not fit.
     pub(crate) fn push(&mut self, bytes: &[u8], receiver: &dyn Receiver) {
         self.waiting.extend_from_slice(bytes);

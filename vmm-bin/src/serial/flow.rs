@@ -31,9 +31,23 @@ pub(crate) struct Drain {
 impl Drain {
     /// Writes until nothing is left, or `out` takes no more.
     pub(crate) fn flush(&mut self, ring: &OutputRing, out: &mut dyn Write) -> Flow {
+        self.flush_with(ring, out, &mut |_| Flow::Empty)
+    }
+
+    /// The same, and calls `between` whenever nothing is half written: for others who write to `out`.
+    pub(crate) fn flush_with(
+        &mut self,
+        ring: &OutputRing,
+        out: &mut dyn Write,
+        between: &mut dyn FnMut(&mut dyn Write) -> Flow,
+    ) -> Flow {
         loop {
             let rest = self.chunk.get(self.written..).unwrap_or_default();
             if rest.is_empty() {
+                match between(out) {
+                    Flow::Empty => {}
+                    other => return other,
+                }
                 if !self.refill(ring) {
                     return Flow::Empty;
                 }
@@ -71,8 +85,19 @@ impl Drain {
         out: &mut O,
         patience: Duration,
     ) -> u64 {
+        self.finish_with(ring, out, &mut |_| Flow::Empty, patience)
+    }
+
+    /// The same, and calls `between` whenever nothing is half written.
+    pub(crate) fn finish_with<O: Write + AsFd>(
+        &mut self,
+        ring: &OutputRing,
+        out: &mut O,
+        between: &mut dyn FnMut(&mut dyn Write) -> Flow,
+        patience: Duration,
+    ) -> u64 {
         let deadline = Instant::now().checked_add(patience);
-        while let Flow::Blocked = self.flush(ring, out) {
+        while let Flow::Blocked = self.flush_with(ring, out, between) {
             let left = deadline.and_then(|at| at.checked_duration_since(Instant::now()));
             let Some(left) = left else { break };
             wait_writable(out.as_fd(), left);
@@ -89,7 +114,8 @@ pub(crate) fn discard(ring: &OutputRing) {
     while ring.read(&mut void) > 0 {}
 }
 
-fn wait_writable(fd: BorrowedFd<'_>, patience: Duration) {
+/// Waits until `fd` can be written to, or a signal comes, or `patience` is over.
+pub(crate) fn wait_writable(fd: BorrowedFd<'_>, patience: Duration) {
     let timeout = Timespec::try_from(patience).ok();
     // An error (EINTR, mostly) only makes the caller look again.
     let _woken = poll(

@@ -31,9 +31,10 @@ use crate::doorbell::Doorbell;
 
 pub(crate) use feed::Receiver;
 pub(crate) use file::FileBackend;
+pub(crate) use flow::{Flow, wait_writable};
 pub(crate) use null::NullBackend;
 pub(crate) use socket::SocketBackend;
-pub(crate) use stdio::{KeyAction, StdioBackend};
+pub(crate) use stdio::{Keyboard, StdioBackend};
 
 /// How many bytes of output may wait for the other end.
 const OUTPUT_ROOM: usize = 64 * 1024;

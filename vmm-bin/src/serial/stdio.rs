@@ -1,5 +1,13 @@
-//! The user's terminal, or whatever standard input and output are, at the other end.
+//! The user's terminal, or whatever standard input and output are, at the other end; the monitor may be
+//! there too.
+//!
+//! ```text
+//!   stdin --> [Escape] --Ctrl-A c--> who has the keyboard: [Feed] --> UART
+//!                                                          [Console]
+//!   stdout <-- ring and console, each a piece at a time
+//! ```
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
@@ -14,9 +22,10 @@ use vmm_sys_util::epoll::EventSet;
 use super::feed::{Feed, Receiver};
 use super::flow::{Drain, Flow, discard};
 use super::{Backend, Line};
+use crate::console;
 use crate::doorbell::Doorbell;
 use crate::stream::Stream;
-use crate::terminal::{Escape, HELP, Key};
+use crate::terminal::{Escape, HELP, HELP_WITH_MONITOR, Key};
 
 /// What to do when the user asks for the end.
 pub(crate) type KeyAction = Box<dyn Fn()>;
@@ -24,16 +33,45 @@ pub(crate) type KeyAction = Box<dyn Fn()>;
 /// How many reads one call of the main loop is worth.
 const MOST_READS: usize = 16;
 
+/// How many bytes are read at once where escape sequences are looked for, and how many may then wait for
+/// a guest that does not read: an escape sequence behind them is still found.
+const TYPED_AHEAD: usize = 256;
+
+/// Who understands escape sequences, and who may have the keyboard besides the guest.
+pub(crate) struct Keyboard {
+    /// Called when the user asks for the end.
+    pub(crate) quit: KeyAction,
+    /// The monitor.
+    pub(crate) console: Option<console::Shared>,
+}
+
+/// What is done with the keys.
+struct Keys {
+    escape: Escape,
+    quit: KeyAction,
+}
+
 /// Where input comes from.
 struct Input {
     stream: Stream,
+    /// What was read and has not been looked at: the monitor is busy.
+    unseen: VecDeque<u8>,
     feed: Feed,
-    /// Escape sequences, if the stream is a terminal.
-    escape: Option<(Escape, KeyAction)>,
+    /// Escape sequences, if they are looked for.
+    keys: Option<Keys>,
+    /// No more will come.
+    ended: bool,
     /// Whether the main loop watches the stream now.
     watched: bool,
     /// Whether it can be watched at all: a regular file is always ready, and epoll refuses it.
     watchable: bool,
+}
+
+/// The monitor, on the same streams.
+struct Mux {
+    console: console::Shared,
+    /// It has the keyboard.
+    focus: bool,
 }
 
 /// Standard input and output.
@@ -44,18 +82,28 @@ pub(crate) struct StdioBackend {
     stdout: Option<Stream>,
     blocked: bool,
     input: Option<Input>,
+    mux: Option<Mux>,
     receiver: Rc<dyn Receiver>,
 }
 
 impl StdioBackend {
-    /// Connects `line` and `receiver` to the standard streams. With `quit`, escape sequences are
-    /// looked for, and it is called for the one that ends the program.
-    pub(crate) fn new(line: &Line, receiver: Rc<dyn Receiver>, quit: Option<KeyAction>) -> Self {
+    /// Connects `line` and `receiver` to the standard streams. With `keyboard`, escape sequences are
+    /// looked for.
+    pub(crate) fn new(line: &Line, receiver: Rc<dyn Receiver>, keyboard: Option<Keyboard>) -> Self {
+        let (keys, console) = match keyboard {
+            None => (None, None),
+            Some(Keyboard { quit, console }) => {
+                let escape = Escape::default();
+                (Some(Keys { escape, quit }), console)
+            }
+        };
         let input = match Stream::stdin() {
             Ok(stream) => Some(Input {
                 stream,
+                unseen: VecDeque::new(),
                 feed: Feed::default(),
-                escape: quit.map(|action| (Escape::default(), action)),
+                keys,
+                ended: false,
                 watched: false,
                 watchable: true,
             }),
@@ -74,16 +122,25 @@ impl StdioBackend {
             stdout,
             blocked: false,
             input,
+            mux: console.map(|console| Mux {
+                console,
+                focus: false,
+            }),
             receiver,
         }
     }
 
     fn flush(&mut self, ops: &mut EventOps) {
+        let mux = self.mux.as_ref();
+        let mut between = |out: &mut dyn std::io::Write| flush_console(mux, out);
         let Some(stdout) = &mut self.stdout else {
+            if let Some(mux) = mux {
+                mux.console.borrow_mut().discard();
+            }
             return discard(&self.output);
         };
         let watch = Events::new_raw(stdout.as_fd().as_raw_fd(), EventSet::OUT);
-        let blocked = match self.drain.flush(&self.output, stdout) {
+        let blocked = match self.drain.flush_with(&self.output, stdout, &mut between) {
             Flow::Empty => false,
             Flow::Blocked => true,
             Flow::Failed(error) => {
@@ -104,15 +161,16 @@ impl StdioBackend {
         self.blocked = blocked && changed.is_ok();
     }
 
-    /// Reads what is there and what the UART has room for.
+    /// Reads what is there and what those who have the keyboard have room for.
     fn pump(&mut self, ops: &mut EventOps) {
         let Some(input) = &mut self.input else { return };
         let mut turns = 0..MOST_READS;
         let more = loop {
             input.feed.retry(&*self.receiver);
-            let appetite = input.feed.appetite(&*self.receiver);
+            input.route(&mut self.mux, &*self.receiver, &self.output);
+            let appetite = input.appetite(&*self.receiver);
             if appetite == 0 {
-                break Some(false);
+                break (!input.is_over()).then_some(false);
             }
             // Let the main loop do something else, and come back.
             if turns.next().is_none() {
@@ -121,15 +179,12 @@ impl StdioBackend {
             }
             let mut buf = vec![0; appetite];
             match input.stream.read(&mut buf) {
-                Ok(0) => break None,
-                Ok(count) => {
-                    let bytes = buf.get(..count).unwrap_or_default();
-                    take(input, bytes, &*self.receiver, &self.output);
-                }
+                Ok(0) => input.ended = true,
+                Ok(count) => input.unseen.extend(buf.iter().take(count)),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break Some(true),
                 // A terminal that was hung up answers EIO.
-                Err(_) => break None,
+                Err(_) => input.ended = true,
             }
         };
         let watch = Events::new_raw(input.stream.as_fd().as_raw_fd(), EventSet::IN);
@@ -147,6 +202,55 @@ impl StdioBackend {
 }
 
 impl Input {
+    /// How many bytes to read now.
+    fn appetite(&self, receiver: &dyn Receiver) -> usize {
+        if self.ended || !self.unseen.is_empty() {
+            0
+        } else if self.keys.is_some() {
+            TYPED_AHEAD.saturating_sub(self.feed.waiting())
+        } else {
+            self.feed.appetite(receiver)
+        }
+    }
+
+    /// Whether all that came was passed on, and no more will come.
+    fn is_over(&self) -> bool {
+        self.ended && self.unseen.is_empty() && self.feed.waiting() == 0
+    }
+
+    /// Passes on what was read: escape sequences are obeyed, the rest is for who has the keyboard.
+    fn route(&mut self, mux: &mut Option<Mux>, receiver: &dyn Receiver, output: &OutputRing) {
+        let Some(keys) = &mut self.keys else {
+            let bytes: Vec<_> = self.unseen.drain(..).collect();
+            return self.feed.push(&bytes, receiver);
+        };
+        let mut guest = Vec::new();
+        loop {
+            // What follows a line is for after its execution.
+            let focus = mux.as_ref().filter(|mux| mux.focus);
+            if focus.is_some_and(|mux| !mux.console.borrow().takes_input()) {
+                break;
+            }
+            let Some(byte) = self.unseen.pop_front() else {
+                break;
+            };
+            match (keys.escape.feed(byte), mux.as_mut()) {
+                (Some(Key::Byte(byte)), Some(mux)) if mux.focus => {
+                    mux.console.borrow_mut().feed(&[byte]);
+                }
+                (Some(Key::Byte(byte)), _) => guest.push(byte),
+                (Some(Key::Quit), _) => (keys.quit)(),
+                (Some(Key::Help), mux) => {
+                    let text = mux.map_or(HELP, |_| HELP_WITH_MONITOR);
+                    output.write(text.as_bytes());
+                }
+                (Some(Key::Switch), Some(mux)) => mux.switch(),
+                (Some(Key::Switch) | None, _) => {}
+            }
+        }
+        self.feed.push(&guest, receiver);
+    }
+
     /// Watches the stream if more is wanted, and only then.
     fn watch(&mut self, wanted: bool, watch: Events, ops: &mut EventOps) {
         if !self.watchable || wanted == self.watched {
@@ -164,23 +268,21 @@ impl Input {
     }
 }
 
-/// Passes what was read to the guest, without the escape sequences.
-fn take(input: &mut Input, bytes: &[u8], receiver: &dyn Receiver, output: &OutputRing) {
-    let Some((escape, quit)) = &mut input.escape else {
-        return input.feed.push(bytes, receiver);
-    };
-    let mut guest = Vec::with_capacity(bytes.len());
-    for &byte in bytes {
-        match escape.feed(byte) {
-            Some(Key::Guest(byte)) => guest.push(byte),
-            Some(Key::Quit) => quit(),
-            Some(Key::Help) => {
-                output.write(HELP.as_bytes());
-            }
-            None => {}
+impl Mux {
+    fn switch(&mut self) {
+        self.focus = !self.focus;
+        let mut console = self.console.borrow_mut();
+        if self.focus {
+            console.enter();
+        } else {
+            console.leave();
         }
     }
-    input.feed.push(&guest, receiver);
+}
+
+/// Writes what the monitor has to say.
+fn flush_console(mux: Option<&Mux>, out: &mut dyn std::io::Write) -> Flow {
+    mux.map_or(Flow::Empty, |mux| mux.console.borrow_mut().flush(out))
 }
 
 impl MutEventSubscriber for StdioBackend {
@@ -197,13 +299,24 @@ impl MutEventSubscriber for StdioBackend {
         }
         self.flush(ops);
         self.pump(ops);
+        if self.mux.is_some() {
+            // What was typed is shown.
+            self.flush(ops);
+        }
     }
 }
 
 impl Backend for StdioBackend {
     fn finish(&mut self, patience: Duration) -> u64 {
+        let mux = self.mux.as_ref();
+        if let Some(mux) = mux {
+            mux.console.borrow_mut().end();
+        }
+        let mut between = |out: &mut dyn std::io::Write| flush_console(mux, out);
         match &mut self.stdout {
-            Some(stdout) => self.drain.finish(&self.output, stdout, patience),
+            Some(stdout) => self
+                .drain
+                .finish_with(&self.output, stdout, &mut between, patience),
             None => self.output.dropped(),
         }
     }

@@ -3,6 +3,7 @@
 
 #![allow(
     dead_code,
+    unused_imports,
     clippy::allow_attributes,
     clippy::arithmetic_side_effects,
     clippy::expect_used,
@@ -12,6 +13,7 @@
     reason = "a test fails by panicking, and each test file needs other parts of this one"
 )]
 
+mod pty;
 mod qmp;
 
 use std::io::{ErrorKind, Read, Write};
@@ -25,6 +27,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+pub(crate) use pty::OnTerminal;
 pub(crate) use qmp::Qmp;
 
 /// No single step of a test takes longer, on a machine that is busy with other things.
