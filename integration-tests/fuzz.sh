@@ -2,6 +2,7 @@
 # Builds every fuzz target; with a number of seconds, also runs each for so long.
 #
 #   integration-tests/fuzz.sh [SECONDS [WORD]]     only targets whose CRATE/NAME contains WORD
+#   integration-tests/fuzz.sh keep [WORD]          what was found since is kept, if it reaches what nothing kept does
 #
 # It needs nothing but Rust and a C++ compiler for libFuzzer: what `cargo fuzz` (which works on the same folders) asks
 # of the compiler is asked here. A run begins with the inputs that the crate keeps in tests/corpus/NAME.txt, one a line in
@@ -27,22 +28,44 @@ build() {
         cargo build -q --release --manifest-path "$1/Cargo.toml" --target "$triple" --target-dir "$target" --bin "$2"
 }
 
-# run FOLDER NAME: from the kept inputs on.
-run() {
-    local kept="$1/../tests/corpus/$2.txt" corpus="$1/corpus/$2" artifacts="$1/artifacts/$2/"
-    mkdir -p "$corpus" "$artifacts"
-    if [ -e "$kept" ]; then
-        python3 - "$kept" "$corpus" <<'PYTHON' || return
+# unpack FOLDER NAME TO: the kept inputs, a file each.
+unpack() {
+    local kept="$1/../tests/corpus/$2.txt"
+    mkdir -p "$3"
+    [ ! -e "$kept" ] || python3 - "$kept" "$3" <<'PYTHON'
 import hashlib, pathlib, sys
-for line in pathlib.Path(sys.argv[1]).read_text().split("\n"):
+for line in pathlib.Path(sys.argv[1]).read_text().splitlines():
     data = bytes.fromhex(line)
     (pathlib.Path(sys.argv[2]) / hashlib.sha1(data).hexdigest()).write_bytes(data)
 PYTHON
-    fi
+}
+
+# run FOLDER NAME: from the kept inputs on.
+run() {
+    local corpus="$1/corpus/$2" artifacts="$1/artifacts/$2/"
+    mkdir -p "$artifacts"
+    unpack "$1" "$2" "$corpus" || return
     "$target/$triple/release/$2" "$corpus" -artifact_prefix="$artifacts" -max_total_time="$seconds" \
         -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 2>&1 |
         grep -E '^(==|SUMMARY|stat::(number_of|average)|thread .*panicked|Done|#[0-9]+[[:space:]]+(INITED|DONE)|artifact_prefix)'
     return "${PIPESTATUS[0]}"
+}
+
+# keep FOLDER NAME: adds to the kept inputs what reaches more, shortest first. Nothing that is kept goes: it may be a bug's.
+keep() {
+    local corpus="$1/corpus/$2" chosen kept="$1/../tests/corpus/$2.txt"
+    [ -d "$corpus" ] || return 0
+    chosen=$(mktemp -d)
+    unpack "$1" "$2" "$chosen" &&
+        "$target/$triple/release/$2" -merge=1 "$chosen" "$corpus" 2>&1 | grep -E '^MERGE-OUTER: .* new files' &&
+        python3 - "$kept" "$chosen" <<'PYTHON'
+import pathlib, sys
+kept = pathlib.Path(sys.argv[1])
+old = kept.read_text().splitlines() if kept.exists() else []
+new = {path.read_bytes().hex() for path in pathlib.Path(sys.argv[2]).iterdir()} - set(old) - {""}
+kept.write_text("".join(line + "\n" for line in old + sorted(new, key=lambda line: (len(line), line))))
+PYTHON
+    rm -rf "$chosen"
 }
 
 for source in */fuzz/fuzz_targets/*.rs; do
@@ -53,6 +76,8 @@ for source in */fuzz/fuzz_targets/*.rs; do
     echo "== $title"
     if ! build "$folder" "$name"; then
         failures+=("$title does not build")
+    elif [ "$seconds" = keep ]; then
+        keep "$folder" "$name" || failures+=("$title: nothing could be kept")
     elif [ "$seconds" -gt 0 ] && ! run "$folder" "$name"; then
         failures+=("$title fails")
     fi

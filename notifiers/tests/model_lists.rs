@@ -12,49 +12,26 @@ mod model;
 use model::{Act, Kind, Program, agree};
 use proptest::prelude::*;
 
-fn act() -> impl Strategy<Value = Act> {
-    prop_oneof![
-        4 => (-2..=2_i8).prop_map(Act::Add),
-        3 => any::<u8>().prop_map(Act::Remove),
-        1 => any::<u8>().prop_map(Act::Detach),
-        1 => Just(Act::Clear),
-        4 => any::<bool>().prop_map(Act::Notify),
-        2 => Just(Act::RemoveSelf),
-        1 => Just(Act::Fail),
-    ]
-}
-
-fn program() -> impl Strategy<Value = Program> {
-    (
-        prop_oneof![
-            Just(Kind::Plain),
-            Just(Kind::WithReturn),
-            Just(Kind::Priority)
-        ],
-        0..5_u32,
-        prop::collection::vec(act(), 0..40),
-        prop::collection::vec(prop::collection::vec(act(), 0..4), 0..6),
-    )
-        .prop_map(|(kind, max_nesting, owner, scripts)| {
-            // Some notifiers to begin with, or little would happen.
-            let mut acts: Vec<_> = (0..6).map(|n| Act::Add(n % 3 - 1)).collect();
-            acts.extend(owner);
-            Program {
-                kind,
-                max_nesting,
-                owner: acts,
-                scripts,
-            }
-        })
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_list_and_the_naive_reference_see_the_same(program in program()) {
-        agree(&program);
+    fn a_list_and_the_naive_reference_see_the_same(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+        agree(&Program::from_bytes(&bytes));
     }
+}
+
+/// What the fuzzer found worth keeping, an input a line in hexadecimal; and every bug it finds.
+#[test]
+fn the_fuzzers_corpus_replays() {
+    let mut inputs = 0;
+    for line in include_str!("corpus/lists.txt").lines() {
+        let digits = |at| u8::from_str_radix(&line[at..at + 2], 16).unwrap();
+        let bytes: Vec<u8> = (0..line.len()).step_by(2).map(digits).collect();
+        agree(&Program::from_bytes(&bytes));
+        inputs += 1;
+    }
+    assert!(inputs > 50, "{inputs}");
 }
 
 /// The comparison is worth something only if the programs do something.

@@ -1,8 +1,12 @@
 //! Random sequences of requests, against a naive model of the cell and of the table.
 #![expect(
     clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
     reason = "a test may panic: that is how it fails"
 )]
+
+mod requests;
 
 use std::collections::BTreeSet;
 
@@ -133,4 +137,24 @@ proptest! {
             prop_assert!(field.starts_with(state.as_str().as_bytes()));
         }
     }
+
+    #[test]
+    fn every_request_moves_the_machine_along_an_edge_or_not_at_all(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        requests::run(&bytes);
+    }
+}
+
+/// What the fuzzer found worth keeping, an input a line in hexadecimal; and every bug it finds.
+#[test]
+fn the_fuzzers_corpus_replays() {
+    let mut inputs = 0;
+    for line in include_str!("corpus/requests.txt").lines() {
+        let digits = |at| u8::from_str_radix(&line[at..at + 2], 16).expect("hexadecimal digits");
+        let bytes: Vec<u8> = (0..line.len()).step_by(2).map(digits).collect();
+        requests::run(&bytes);
+        inputs += 1;
+    }
+    assert!(inputs > 20, "{inputs}");
 }

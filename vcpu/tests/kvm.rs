@@ -40,8 +40,16 @@ use vcpu::kvm::KvmExit;
 const SPIN: &[u8] = &[0xff, 0x06, 0x00, 0x20, 0xeb, 0xfa];
 /// `out 0x80, al; inc word [COUNTER]; jmp`.
 const PIO_STORM: &[u8] = &[0xe6, 0x80, 0xff, 0x06, 0x00, 0x20, 0xeb, 0xf8];
+/// `mov es:[0], al; inc word [COUNTER]; jmp`: nothing is at `es:0`.
+const MMIO_STORM: &[u8] = &[0x26, 0xa2, 0x00, 0x00, 0xff, 0x06, 0x00, 0x20, 0xeb, 0xf6];
 /// `hlt; jmp`.
 const HALT: &[u8] = &[0xf4, 0xeb, 0xfd];
+
+/// So many rounds, or as many times that as `VCPU_SOAK` says: a lost kick of the classic kind needs a million to be found.
+fn rounds(count: u32) -> u32 {
+    let factor = std::env::var("VCPU_SOAK").map_or(1, |text| text.parse().expect("a number"));
+    count.saturating_mul(factor)
+}
 
 fn quiet(exit: KvmExit<'_>) -> Control {
     match exit {

@@ -2,7 +2,7 @@
 //!
 //! A program is what the owner of a list does from outside, and a script for each notifier: what it
 //! does when it is called. Both sides write down every call, refusal and failure; the two records
-//! must be the same. The fuzz target uses this file too.
+//! must be the same. The fuzz target uses this file too: every sequence of bytes is a program.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -44,6 +44,53 @@ pub(crate) struct Program {
     pub(crate) owner: Vec<Act>,
     /// Notifier `n` follows script `n` modulo their number.
     pub(crate) scripts: Vec<Vec<Act>>,
+}
+
+impl Program {
+    /// A first byte for the list and its limit, one for the notifiers that there are to begin with, and then an act for each
+    /// byte (and its argument, if it has one): the owner's, until a byte says that a script begins.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        let mut bytes = bytes.iter().copied();
+        let mut next = || bytes.next();
+        let head = next().unwrap_or_default();
+        let kind = match head % 3 {
+            0 => Kind::Plain,
+            1 => Kind::WithReturn,
+            _ => Kind::Priority,
+        };
+        let max_nesting = u32::from(head / 3 % 16);
+        let first = next().unwrap_or_default() % 8;
+        let mut lists = vec![Vec::from_iter(
+            (0..first).map(|n| Act::Add((n % 3).cast_signed() - 1)),
+        )];
+        while let Some(byte) = next() {
+            let mut argument = || next().unwrap_or_default();
+            let act = match byte % 16 {
+                0..3 => Act::Add((argument() % 5).cast_signed() - 2),
+                3..5 => Act::Remove(argument()),
+                5 => Act::Detach(argument()),
+                6 => Act::Clear,
+                7..9 => Act::Notify(true),
+                9 => Act::Notify(false),
+                10..12 => Act::RemoveSelf,
+                12 => Act::Fail,
+                _ => {
+                    lists.push(Vec::new());
+                    continue;
+                }
+            };
+            if let Some(list) = lists.last_mut() {
+                list.push(act);
+            }
+        }
+        let owner = lists.remove(0);
+        Self {
+            kind,
+            max_nesting,
+            owner,
+            scripts: lists,
+        }
+    }
 }
 
 /// What can be observed.

@@ -9,7 +9,7 @@ use vcpu::kvm::KvmExit;
 use vcpu::{Control, VcpuId, VcpuSet, VcpuState};
 
 use crate::real_guest::{CODE, eventually, soon};
-use crate::{HALT, PIO_STORM, SPIN, quiet};
+use crate::{HALT, MMIO_STORM, PIO_STORM, SPIN, quiet, rounds};
 
 #[test]
 fn ten_thousand_pauses_of_a_spinning_guest_lose_no_kick() {
@@ -17,7 +17,7 @@ fn ten_thousand_pauses_of_a_spinning_guest_lose_no_kick() {
     let (set, initial) = VcpuSet::new_paused(|_, _| {});
     set.add(VcpuId(0), machine.vcpu(0, SPIN, quiet)).unwrap();
     initial.resume();
-    for round in 0..10_000_u32 {
+    for round in 0..rounds(10_000) {
         let guard = set
             .pause_all(soon())
             .unwrap_or_else(|error| panic!("{round}: {error}"));
@@ -34,6 +34,16 @@ fn ten_thousand_pauses_of_a_spinning_guest_lose_no_kick() {
 
 #[test]
 fn pauses_in_a_storm_of_port_accesses() {
+    // The instruction after the access, and those after that.
+    pauses_in_a_storm(PIO_STORM, [CODE, CODE + 2, CODE + 6]);
+}
+
+#[test]
+fn pauses_in_a_storm_of_memory_accesses() {
+    pauses_in_a_storm(MMIO_STORM, [CODE, CODE + 4, CODE + 8]);
+}
+
+fn pauses_in_a_storm(code: &[u8], instructions: [u64; 3]) {
     let machine = machine!(false);
     let set = VcpuSet::new(|_, _| {});
     let exits = Arc::new(AtomicU64::new(0));
@@ -42,16 +52,15 @@ fn pauses_in_a_storm_of_port_accesses() {
         seen.fetch_add(1, Ordering::Relaxed);
         quiet(exit)
     };
-    set.add(VcpuId(0), machine.vcpu(0, PIO_STORM, handler))
-        .unwrap();
-    for _ in 0..2_000 {
+    set.add(VcpuId(0), machine.vcpu(0, code, handler)).unwrap();
+    for _ in 0..rounds(2_000) {
         let guard = set.pause_all(soon()).unwrap();
         let before = exits.load(Ordering::Relaxed);
         let rip = set
             .run_on(VcpuId(0), soon(), |vcpu| vcpu.fd().get_regs().unwrap().rip)
             .unwrap();
-        // Never in the middle of the OUT: it is complete, so the next instruction is another.
-        assert!([CODE, CODE + 2, CODE + 6].contains(&rip), "{rip:#x}");
+        // Never in the middle of the access: it is complete, so the next instruction is another.
+        assert!(instructions.contains(&rip), "{rip:#x}");
         assert_eq!(before, exits.load(Ordering::Relaxed));
         guard.resume();
     }
@@ -63,7 +72,7 @@ fn a_guest_that_halts_in_the_kernel_is_paused_and_resumed() {
     let machine = machine!(true);
     let set = VcpuSet::new(|_, _| {});
     set.add(VcpuId(0), machine.vcpu(0, HALT, quiet)).unwrap();
-    for _ in 0..1_000 {
+    for _ in 0..rounds(1_000) {
         set.pause_all(soon()).unwrap().resume();
     }
     eventually("KVM says that it is halted", || {

@@ -197,10 +197,11 @@ pub(crate) fn cycles(vcpus: &[Arc<Vcpu>], count: usize) {
     }
 }
 
-/// Explores `f` with up to so many preemptions, or with any number.
+/// Explores `f` with up to so many preemptions, or with any number; with `LOOM_UNBOUNDED` in the environment with any number in any case.
 pub(crate) fn model(preemptions: Option<usize>, f: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();
-    builder.preemption_bound = preemptions;
+    let unbounded = std::env::var_os("LOOM_UNBOUNDED").is_some();
+    builder.preemption_bound = preemptions.filter(|_| !unbounded);
     builder.max_branches = 10_000;
     let count = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counter = std::sync::Arc::clone(&count);

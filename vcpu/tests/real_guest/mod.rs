@@ -1,4 +1,5 @@
-//! A machine for guests of a few bytes: 64 KiB of memory, real mode, code at 0x1000, a counter at 0x2000.
+//! A machine for guests of a few bytes: 64 KiB of memory, real mode, code at 0x1000, a counter at 0x2000; `es` is where
+//! no memory is.
 
 use std::path::Path;
 use std::thread;
@@ -12,6 +13,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 pub(crate) const CODE: u64 = 0x1000;
 pub(crate) const COUNTER: u64 = 0x2000;
 const MEMORY: usize = 0x1_0000;
+const NO_MEMORY: u64 = 0x2_0000;
 
 pub(crate) struct Machine {
     msrs: Vec<u32>,
@@ -60,10 +62,12 @@ impl Machine {
         self.write(start, code);
         let fd = self.vm.create_vcpu(id).unwrap();
         let mut sregs = fd.get_sregs().unwrap();
-        for segment in [&mut sregs.cs, &mut sregs.ds, &mut sregs.es, &mut sregs.ss] {
+        for segment in [&mut sregs.cs, &mut sregs.ds, &mut sregs.ss] {
             segment.base = 0;
             segment.selector = 0;
         }
+        sregs.es.base = NO_MEMORY;
+        sregs.es.selector = u16::try_from(NO_MEMORY >> 4).unwrap();
         fd.set_sregs(&sregs).unwrap();
         let mut regs = fd.get_regs().unwrap();
         (regs.rip, regs.rflags, regs.rax) = (start, 2, 0);
