@@ -20,7 +20,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use support::{Client, PATIENCE, Running, Scratch};
 
@@ -240,36 +240,40 @@ fn a_file_swapped_in_at_the_wrong_moment_is_removed() {
     let path = scratch.path("target.sock");
     let (stale, precious) = (scratch.path("stale"), scratch.path("precious"));
     fs::write(&precious, "precious").expect("a file");
-    let done = AtomicBool::new(false);
+    let swaps = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                // A stale socket, then a hard link to the file, under the name of the socket.
-                fs::remove_file(&stale).ok();
-                drop(UnixListener::bind(&stale));
-                fs::rename(&stale, &path).ok();
-                let link = scratch.path("link");
-                fs::hard_link(&precious, &link).ok();
-                fs::rename(&link, &path).ok();
+        let swapper = scope.spawn(|| {
+            for swap in 1..=2_000 {
+                // A stale socket, then the only name of the file, under the name of the socket.
+                drop(UnixListener::bind(&stale).expect("a socket"));
+                fs::rename(&stale, &path).expect("it is put there");
+                for _ in 0..swap % 64 {
+                    std::hint::spin_loop();
+                }
+                fs::rename(&precious, &path).expect("it is put there");
+                // Taken aside for a look it may be, but not for long.
+                let until = Instant::now() + PATIENCE;
+                while fs::read(&path).is_err() || fs::rename(&path, &precious).is_err() {
+                    assert!(Instant::now() < until, "the file is gone");
+                }
+                swaps.store(swap, Ordering::Relaxed);
             }
         });
-        let until = Instant::now() + Duration::from_secs(2);
-        let mut refused = 0;
-        while Instant::now() < until || refused == 0 {
-            if let Err(Error::NotASocket { .. }) = MonitorSocket::bind(&path) {
-                refused += 1;
+        let (mut bound, mut refused) = (0, 0);
+        while !swapper.is_finished() {
+            match MonitorSocket::bind(&path) {
+                Ok(_) => bound += 1,
+                Err(Error::NotASocket { .. }) => refused += 1,
+                Err(_) => {}
             }
-            assert_eq!(
-                fs::read_to_string(&precious).expect("it is still there"),
-                "precious"
-            );
-            assert!(
-                Instant::now() < until + PATIENCE,
-                "the file was never seen in place"
-            );
         }
-        done.store(true, Ordering::Relaxed);
+        assert!(bound > 0 && refused > 0, "{bound} bound, {refused} refused");
     });
+    assert_eq!(swaps.into_inner(), 2_000);
+    assert_eq!(
+        fs::read_to_string(&precious).expect("it is still there"),
+        "precious"
+    );
 }
 
 // QEMU echoes a number beyond a double's range as `inf`, which no JSON parser takes.

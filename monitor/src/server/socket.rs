@@ -88,7 +88,7 @@ impl MonitorSocket {
             },
             other => place.failure("binding it")(other),
         })?;
-        let (identity, _) = place.look().map_err(place.failure("looking at it"))?;
+        let identity = place.bound(&address)?;
         listen(&socket, BACKLOG).map_err(|errno| {
             let error = place.failure("listening on it")(errno);
             place.remove(identity);
@@ -250,12 +250,28 @@ impl Place {
         }
     }
 
-    /// Removes the file if it is the one meant, and says whether it did.
+    /// What has just been bound there. Another process could have put something of its own in its place already, which
+    /// is not to be taken for ours: it must be a socket, and nobody may listen on it, as nobody does on ours yet.
+    fn bound(&self, address: &SocketAddrUnix) -> Result<Identity, Error> {
+        let found = self.look().map_err(self.failure("looking at it"))?;
+        let listens = connect(&self.new_socket()?, address) != Err(Errno::CONNREFUSED);
+        let again = self.look().map_err(self.failure("looking at it"))?;
+        match found {
+            (identity, FileType::Socket) if !listens && again == found => Ok(identity),
+            _ => Err(Error::PathInUse {
+                path: self.path.clone(),
+            }),
+        }
+    }
+
+    /// Removes the file if it is the socket meant, and says whether it did.
     ///
     /// Between looking and unlinking another process could put a file of its own there. So the file
-    /// is first renamed to a name that is ours, and what turns out to be foreign goes back.
+    /// is first renamed to a name that is ours, and what turns out to be foreign goes back. It must be a socket:
+    /// the number of a file that has gone is given to the next one.
     fn remove(&self, identity: Identity) -> bool {
-        if !self.look().is_ok_and(|(found, _)| found == identity) {
+        let meant = Ok((identity, FileType::Socket));
+        if self.look() != meant {
             return false;
         }
         let aside = OsString::from(format!(".{}-{}.stale", identity.inode, std::process::id()));
@@ -271,7 +287,7 @@ impl Place {
         if rename(&self.name, &aside).is_err() {
             return false;
         }
-        if look_at(&self.directory, &aside).is_ok_and(|(found, _)| found == identity) {
+        if look_at(&self.directory, &aside) == meant {
             return unlinkat(&self.directory, &aside, AtFlags::empty()).is_ok();
         }
         // If the name is taken again by now, the file stays under the other name: not lost.
