@@ -12,6 +12,19 @@ mod operations;
 
 use proptest::prelude::*;
 
+/// What the fuzzer found worth keeping, an input a line in hexadecimal; and every bug it finds.
+#[test]
+fn the_fuzzers_corpus_replays() {
+    let mut inputs = 0;
+    for line in include_str!("corpus/operations.txt").lines() {
+        let digits = |at| u8::from_str_radix(&line[at..at + 2], 16).expect("hexadecimal digits");
+        let bytes: Vec<u8> = (0..line.len()).step_by(2).map(digits).collect();
+        operations::run(&bytes);
+        inputs += 1;
+    }
+    assert!(inputs > 100, "{inputs}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 

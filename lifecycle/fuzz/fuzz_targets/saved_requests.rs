@@ -3,11 +3,9 @@
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use lifecycle::RequestsState;
+#[path = "../../tests/common/mod.rs"]
+mod common;
+#[path = "../../tests/saved/mod.rs"]
+mod saved;
 
-fuzz_target!(|data: &[u8]| {
-    if let Ok(state) = RequestsState::decode(data) {
-        assert_eq!(state.encode().as_slice(), data);
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| saved::run(bytes));
