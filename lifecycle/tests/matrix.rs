@@ -72,7 +72,9 @@ const OPERATIONS: &[Operation] = &[
     ("crash kernel", |vm| {
         vm.requests().guest_crashloaded(None);
     }),
-    ("watchdog", |vm| drop(vm.watchdog_expired())),
+    ("watchdog", |vm| {
+        vm.requests().watchdog_expired();
+    }),
 ];
 
 /// A machine in a state, with the actions that let it live on.
