@@ -11,6 +11,7 @@ mod error;
 pub mod events;
 pub mod human;
 pub mod inventory;
+pub mod jobs;
 pub mod protocol;
 mod registry;
 #[cfg(feature = "run-state")]

@@ -43,7 +43,7 @@ fn the_answers_are_what_the_vmm_says() {
             |command, arguments: Value| call(client, command, &arguments)["return"].take();
         let none = json!({});
         let memory = ask("query-memory-size-summary", none.clone());
-        assert_eq!(memory, json!({"base-memory": 64 << 20}));
+        assert_eq!(memory, json!({"base-memory": 8 << 20}));
         let chardev = json!({"label": "serial0", "filename": "null", "frontend-open": true});
         assert_eq!(ask("query-chardev", none.clone()), json!([chardev]));
         assert_eq!(ask("query-iothreads", none.clone()), json!([]));

@@ -263,6 +263,8 @@ fn known(command: &str, part: &str, shape: &mut Value) {
             let props = cpu["props?"].as_object_mut().expect("an object");
             props.retain(|name, _| !["node-id?", "die-id?", "cluster-id?"].contains(&&**name));
         }
+        // What kinds of jobs there are is the VMM's to name.
+        "query-jobs" => shape[0]["type"] = json!("str"),
         // What a disk has besides is for the VMM with disks to say.
         "query-block" => {
             let block = shape[0].as_object_mut().expect("an object");

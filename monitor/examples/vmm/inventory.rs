@@ -8,7 +8,7 @@ use monitor::inventory::{
 impl Inventory for Vmm {
     fn memory(&self) -> MemorySize {
         MemorySize {
-            base_memory: 64 << 20,
+            base_memory: self.memory.len().try_into().unwrap_or(u64::MAX),
             plugged_memory: None,
         }
     }

@@ -3,6 +3,7 @@
 //! The main loop below is the one that a real VMM has, less the devices.
 
 mod inventory;
+mod long;
 
 use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps};
 use lifecycle::{
@@ -20,6 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+/// The guest's memory, in bytes.
+const MEMORY: usize = 8 << 20;
 
 /// How long the last events and the reply to `quit` may take to be read.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -48,6 +52,8 @@ struct Vmm {
     lifecycle: Lifecycle<SoftMachine, EventSender>,
     in_preconfig: bool,
     dump_in_progress: bool,
+    memory: Arc<Vec<u8>>,
+    checksum: u64,
 }
 
 impl RunStateContext for Vmm {
@@ -159,6 +165,7 @@ fn registry() -> Registry<Vmm> {
     let mut registry = Registry::new(Version::new(7, 2, 0, "soft-vmm"));
     register(&mut registry);
     monitor::inventory::register(&mut registry);
+    long::register(&mut registry);
     registry
         .described("x-guest", x_guest)
         .add(Command::out_of_band("x-ping", |_: NoArguments| Ok("pong")))
@@ -207,6 +214,8 @@ pub(crate) fn run(
         lifecycle,
         in_preconfig: false,
         dump_in_progress: false,
+        memory: Arc::new(vec![0x5A; MEMORY]),
+        checksum: 0,
     };
 
     let server = Rc::new(RefCell::new(server));

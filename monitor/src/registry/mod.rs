@@ -22,6 +22,7 @@ pub use error::{CommandError, Version};
 pub use event::{EventSpec, EventTable};
 
 use crate::events::Caller;
+use crate::jobs::Jobs;
 use crate::protocol::ErrorClass;
 use crate::schema::{Entity, QapiType, Schema};
 use crate::session::Negotiation;
@@ -49,6 +50,7 @@ pub struct Registry<C> {
     by_name: BTreeMap<String, usize>,
     events: EventTable,
     admission: Option<Admission<C>>,
+    jobs: Option<Jobs<C>>,
 }
 
 impl<C> Registry<C> {
@@ -61,6 +63,7 @@ impl<C> Registry<C> {
             by_name: BTreeMap::new(),
             events: EventTable::new(),
             admission: None,
+            jobs: None,
         };
         let negotiate = Handler::Session;
         registry
@@ -245,6 +248,15 @@ impl<C> Registry<C> {
         };
         command.check_enabled()?;
         Ok(command)
+    }
+
+    /// The jobs, if the VMM has any.
+    pub(crate) fn known_jobs(&self) -> Option<&Jobs<C>> {
+        self.jobs.as_ref()
+    }
+
+    pub(crate) fn know_jobs(&mut self, jobs: Jobs<C>) {
+        self.jobs = Some(jobs);
     }
 
     pub(crate) fn share_events(&self) -> Arc<EventTable> {

@@ -10,13 +10,16 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 impl<C> Server<C> {
     /// Ends the service: no new clients, requests that wait are dropped, and what is queued (the
     /// last events, `quit`'s reply) is written for at most `patience`. Then every client sees the
-    /// end of the stream.
+    /// end of the stream. Jobs are cancelled.
     ///
     /// Returns how many clients did not read all that was meant for them. The sockets' files are
     /// removed; the clients' descriptors are closed when the server is dropped.
     pub fn close(&mut self, patience: Duration) -> usize {
         let start = Instant::now();
         self.closed = true;
+        if let Some(jobs) = self.registry.known_jobs() {
+            jobs.cancel_all();
+        }
         for client in self.clients.values_mut() {
             client.finish(&self.hub);
             client.drop_requests();

@@ -28,6 +28,7 @@ pub use socket::MonitorSocket;
 
 use crate::Error;
 use crate::events::{ClientId, EventSender, Hub, register_replay};
+use crate::jobs::Jobs;
 use crate::registry::Registry;
 use crate::session::Session;
 use client::{Client, Shared};
@@ -101,6 +102,9 @@ impl<C> Server<C> {
         let hub = Arc::new(Hub::new(wake, limits.history_bytes));
         register_replay(&mut registry, limits.history_bytes > 0);
         let sender = EventSender::new(Arc::clone(&hub), registry.share_events());
+        if let Some(jobs) = registry.known_jobs() {
+            jobs.report_to(sender.clone());
+        }
         Ok(Server {
             registry,
             limits,
@@ -227,7 +231,8 @@ impl<C> Server<C> {
         self.error.take()
     }
 
-    /// Executes at most one request of each client, and returns how many that were.
+    /// Executes at most one request of each client, and returns how many that were. Then each job
+    /// that works in steps does one.
     ///
     /// Call it after the event loop has run, then let the VMM act on what the commands have asked
     /// for, then call [`Server::finish_turn`], which sends the replies.
@@ -252,6 +257,9 @@ impl<C> Server<C> {
                 executed = executed.saturating_add(1);
             }
         }
+        if let Some(jobs) = self.registry.known_jobs() {
+            jobs.step(context);
+        }
         executed
     }
 
@@ -267,7 +275,8 @@ impl<C> Server<C> {
         let more = self.pump_all();
         // Requests that were complete already have their turn in the next round.
         let waits = |client: &Client| client.is_pending() || client.is_watched_wrongly();
-        if more || self.clients.values().any(waits) {
+        let works = self.registry.known_jobs().is_some_and(Jobs::has_steps);
+        if more || works || self.clients.values().any(waits) {
             self.hub.wake();
         }
     }
