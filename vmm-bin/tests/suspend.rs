@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Qmp, Vm, kvm, wait_for};
+use common::{Qmp, Vm, kvm, quiet, switches, wait_for};
 use serde_json::json;
 
 /// What a guest says that was woken by the monitor: PM1 status with WAK, power button and timer.
@@ -151,27 +151,11 @@ fn no_thread_wakes_while_the_guest_sleeps() {
         return;
     }
     let (mut vm, mut qmp) = asleep(&["--cpus", "2"]);
-    let switches = || {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", vm.child.id())).unwrap();
-        let mut counts: Vec<String> = tasks
-            .map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).unwrap())
-            .flat_map(|status| {
-                let lines = status.lines().filter(|line| line.contains("ctxt_switches"));
-                lines.map(str::to_owned).collect::<Vec<_>>()
-            })
-            .collect();
-        counts.sort();
-        counts
-    };
-    // What the last reply set off may still be under way.
-    wait_for("quiet", || {
-        let before = switches();
-        std::thread::sleep(Duration::from_millis(500));
-        (switches() == before).then_some(())
-    });
-    let before = switches();
+    let pid = vm.child.id();
+    quiet(pid);
+    let before = switches(pid);
     std::thread::sleep(Duration::from_secs(3));
-    assert_eq!(switches(), before);
+    assert_eq!(switches(pid), before);
     wake(&mut vm, &mut qmp);
     power_off(vm);
 }

@@ -213,6 +213,29 @@ pub(crate) fn cpu_ticks(pid: u32) -> u64 {
         .sum()
 }
 
+/// How often the threads of a process have been on a processor and off again, thread by thread.
+pub(crate) fn switches(pid: u32) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let mut counts: Vec<String> = tasks
+        .map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).unwrap())
+        .flat_map(|status| {
+            let lines = status.lines().filter(|line| line.contains("ctxt_switches"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect();
+    counts.sort();
+    counts
+}
+
+/// Waits until none of them runs for a while: what the last reply set off may still be under way.
+pub(crate) fn quiet(pid: u32) {
+    wait_for("quiet", || {
+        let before = switches(pid);
+        std::thread::sleep(Duration::from_millis(500));
+        (switches(pid) == before).then_some(())
+    });
+}
+
 /// How a run ended.
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
