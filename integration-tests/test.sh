@@ -136,6 +136,8 @@ part_lint() {
     check "clippy, no features" cargo clippy -q --locked --workspace --all-targets --no-default-features -- -D warnings
 }
 
+part_dependencies() { check "dependencies" /usr/bin/python3 integration-tests/dependencies.py; }
+
 part_doc() {
     RUSTDOCFLAGS="-D warnings" check "documentation" cargo doc -q --locked --workspace --no-deps --all-features
 }
@@ -220,7 +222,7 @@ part_edges() {
 
 mkdir -p "$logs"
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(install format build lint doc tests alone models rig edges)
+[ ${#parts[@]} -gt 0 ] || parts=(install format dependencies build lint doc tests alone models rig edges)
 for part in "${parts[@]}"; do
     "part_$part"
 done
