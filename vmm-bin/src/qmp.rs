@@ -4,11 +4,12 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use lifecycle::{EventSink, Lifecycle, Turn};
 use log::warn;
 use monitor::run_state::{CpuInfo, Identity, RunStateContext, register};
-use monitor::{EventSender, Registry, Server, Version};
+use monitor::{CommandError, EventSender, Registry, Server, Version};
 
 use crate::console;
 use crate::endpoint::Endpoint;
@@ -17,6 +18,9 @@ use crate::inventory::Facts;
 use crate::machine::{Vm, threads};
 use crate::main_loop::Subscriber;
 use crate::platform;
+
+/// How long a vCPU may take to show its registers; the main loop waits for it.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the commands work on.
 pub(crate) struct Context {
@@ -43,6 +47,15 @@ impl RunStateContext for Context {
 
     fn identity(&self) -> Identity {
         self.identity.clone()
+    }
+
+    fn registers(&mut self, cpu: u32) -> Result<String, CommandError> {
+        let deadline = Instant::now().checked_add(PATIENCE);
+        match self.machine.registers(cpu, deadline) {
+            Ok(Some(text)) => Ok(text),
+            Ok(None) => Ok("a CPU that executes nothing has no registers\n".to_owned()),
+            Err(error) => Err(CommandError::generic(error.to_string())),
+        }
     }
 
     fn cpus(&self) -> Vec<CpuInfo> {

@@ -371,3 +371,67 @@ fn a_flooding_guest_does_not_keep_the_monitor_from_its_terminal() {
     vm.press(b"quit\r", "SHUTDOWN");
     assert_eq!(vm.wait().0.code(), Some(0));
 }
+
+/// A text without its values: every hexadecimal digit is a 0, every flag a dash.
+fn shape(text: &str) -> String {
+    let flags = |line: &str| match line.split_once('[') {
+        Some((before, after)) => {
+            let (letters, rest) = after.split_once(']').unwrap();
+            format!("{before}[{}]{rest}", "-".repeat(letters.len()))
+        }
+        None => line.to_owned(),
+    };
+    let zero = |c: char| if c.is_ascii_hexdigit() { '0' } else { c };
+    let lines = text
+        .lines()
+        .map(|line| flags(line).chars().map(zero).collect::<String>() + "\n");
+    lines.collect()
+}
+
+#[test]
+fn registers_are_shown_as_in_qemu() {
+    if !kvm("registers_are_shown_as_in_qemu") {
+        return;
+    }
+    let consoles = Directory::new();
+    let option = consoles.option("unix", "hmp");
+    let mut vm = Vm::menu(&["--monitor", &option, "--cpus", "2"]);
+    let mut person = Person::new(connect(&consoles.path("hmp")));
+    // While it runs, while it spins, while it stands.
+    let halted = person.say("info registers");
+    assert!(halted.contains("HLT=1"), "{halted}");
+    vm.keys("b");
+    wait_for("spinning", || {
+        person.say("info registers").contains("HLT=0").then_some(())
+    });
+    person.say("stop");
+    let text = person.say("info registers");
+    assert_eq!(text, person.say("info registers"), "it stands");
+    assert!(text.starts_with("\r\nCPU#0\r\nEAX="), "{text}");
+    let all = person.say("info registers -a");
+    assert!(
+        all.contains(&text) && all.contains("\r\nCPU#1\r\nEAX="),
+        "{all}"
+    );
+    assert_eq!(person.say("info registers 7"), "CPU#7 not available\r\n");
+    assert_eq!(vm.qmp().execute("quit"), serde_json::json!({}));
+    assert_eq!(vm.wait().code, Some(0));
+
+    let qemu = std::process::Command::new("qemu-system-x86_64")
+        .args(["-M", "pc,accel=tcg", "-S", "-display", "none", "-monitor"])
+        .arg(consoles.option("unix", "qemu") + ",server=on,wait=off")
+        .stdout(Stdio::null())
+        .spawn();
+    let Ok(qemu) = qemu else {
+        return eprintln!("skipped: no qemu-system-x86_64 to compare with");
+    };
+    let _qemu = Running::from(qemu);
+    let mut stream = connect(&consoles.path("qemu"));
+    stream.write_all(b"info registers\nquit\n").unwrap();
+    let mut theirs = String::new();
+    stream.read_to_string(&mut theirs).unwrap();
+    let theirs = theirs.split_once("CPU#0\r\n").unwrap().1;
+    let theirs = theirs.split_once(PROMPT).unwrap().0;
+    let ours = text.split_once("CPU#0\r\n").unwrap().1;
+    assert_eq!(shape(ours), shape(theirs));
+}

@@ -24,7 +24,7 @@ use super::acpi::Tables;
 use super::board::{Board, Shape};
 use super::boot::{BootSource, Images};
 use super::clock::VirtualClock;
-use super::cpu::{self, BootState, RealMode};
+use super::cpu::{self, BootState, Dump, RealMode};
 use super::error::Error;
 use super::memory::{Backing, Memory};
 use super::rtc_time::RtcTime;
@@ -223,6 +223,22 @@ impl Machine {
     /// When a vCPU has ended or KVM refuses.
     pub(crate) fn inject_nmi(&self) -> Result<(), Error> {
         self.accel.inject_nmi(&self.vcpus)
+    }
+
+    /// The registers of the vCPU `cpu`, as text. It may run: then it is asked between two stays in the
+    /// guest. `None`: it executes nothing, and has none.
+    ///
+    /// # Errors
+    /// When there is no such vCPU, it is too busy until `deadline`, or KVM refuses.
+    pub(crate) fn registers(
+        &self,
+        cpu: u32,
+        deadline: Option<Instant>,
+    ) -> Result<Option<String>, Error> {
+        let read = |vcpu: &mut Vcpu| vcpu.kvm().map(|kvm| Dump::read(kvm.fd())).transpose();
+        let dump = self.vcpus.run_on(VcpuId(cpu), deadline, read)?;
+        let dump = dump.map_err(Error::kvm("reading the registers"))?;
+        Ok(dump.map(|dump| dump.to_string()))
     }
 
     /// How many nanoseconds of the host's time there are until [`tick`](Self::tick) is due, while

@@ -71,6 +71,11 @@ pub(super) const VCPU: Role = Role {
         // An NMI from the monitor.
         requests::KVM_GET_MP_STATE,
         requests::KVM_NMI,
+        // `info registers`; the others of it are here for another reason.
+        requests::KVM_GET_REGS,
+        requests::KVM_GET_FPU,
+        requests::KVM_GET_DEBUGREGS,
+        requests::KVM_GET_VCPU_EVENTS,
         // A reset.
         requests::KVM_GET_SREGS,
         requests::KVM_SET_SREGS,

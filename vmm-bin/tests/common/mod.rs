@@ -132,6 +132,12 @@ impl Running {
     }
 }
 
+impl From<Child> for Running {
+    fn from(child: Child) -> Self {
+        Self(child)
+    }
+}
+
 impl Deref for Running {
     type Target = Child;
     fn deref(&self) -> &Child {

@@ -13,10 +13,12 @@
 
 mod boot_state;
 mod cpuid;
+mod dump;
 mod power_on;
 mod real_mode;
 
 pub(crate) use self::boot_state::{BootState, write_boot_structures};
 pub(crate) use self::cpuid::{for_cpu as cpuid_for, offer_tsc_deadline};
+pub(crate) use self::dump::Dump;
 pub(crate) use self::power_on::{inject_nmi, power_on, rebuild_mmu, state_msrs};
 pub(crate) use self::real_mode::RealMode;
