@@ -110,3 +110,29 @@ async def any_value_in_any_power_register_from_all_vcpus_at_any_time():
         assert "panicked at" not in vm.stderr(), vm.stderr()
         await vm.execute("quit")
         assert await vm.exit_code() == 0
+
+
+@case(deadline=60)
+async def a_guest_that_jumps_to_nowhere_is_an_internal_error_or_runs():
+    options = ["-S", "--debugcon", "file:debug"]
+    async with small_guest("nowhere", options=options) as vm:
+        for begun in range(1, 4):
+            await vm.execute("cont")
+            async with asyncio.timeout(PATIENCE):
+                while dots(vm) < begun:
+                    await asyncio.sleep(0.01)
+            # What KVM makes of it is KVM's own affair: it cannot emulate it, or shuts the processor down and the guest resets.
+            async with asyncio.timeout(PATIENCE):
+                while not {"STOP", "RESET"} & set(vm.qmp.names()):
+                    await asyncio.sleep(0.01)
+            if "STOP" in vm.qmp.names():
+                assert await vm.status() == "internal-error"
+                assert await vm.refused("cont") == ("GenericError", "Resetting the Virtual Machine is required")
+                assert "KVM" in vm.stderr()
+            else:
+                await vm.execute("stop")
+            await vm.execute("system_reset")
+            assert await vm.status() == "prelaunch"
+            vm.qmp.transcript.clear()
+        await vm.execute("quit")
+        assert await vm.exit_code() == 0

@@ -27,6 +27,8 @@ mod endpoint;
 mod error;
 mod escalation;
 mod events;
+#[cfg(test)]
+mod exits;
 mod guest;
 mod inventory;
 mod lines;

@@ -38,6 +38,23 @@ pub(crate) enum GuestExit {
     Crash,
 }
 
+impl GuestExit {
+    /// What an exit asks for. `None`: nothing, and a vCPU cannot go on after it unless it is an
+    /// access.
+    pub(crate) const fn of(exit: &KvmExit<'_>) -> Option<Self> {
+        match exit {
+            KvmExit::Shutdown => Some(Self::TripleFault),
+            KvmExit::SystemEvent { kind, .. } => match *kind {
+                EVENT_SHUTDOWN => Some(Self::Shutdown),
+                EVENT_RESET => Some(Self::Reset),
+                EVENT_CRASH => Some(Self::Crash),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
 /// Whether the vCPU that made a request runs on before it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Onward {
@@ -160,18 +177,10 @@ impl ExitHandler for Handler {
             KvmExit::MmioWrite { address, data } => {
                 self.access(|this| this.mmio.write(address, data))
             }
-            KvmExit::Shutdown => self.ask(GuestExit::TripleFault),
-            KvmExit::SystemEvent {
-                kind: EVENT_SHUTDOWN,
-                ..
-            } => self.ask(GuestExit::Shutdown),
-            KvmExit::SystemEvent {
-                kind: EVENT_RESET, ..
-            } => self.ask(GuestExit::Reset),
-            KvmExit::SystemEvent {
-                kind: EVENT_CRASH, ..
-            } => self.ask(GuestExit::Crash),
-            other => Control::Failed(other.failure()),
+            other => match GuestExit::of(&other) {
+                Some(asked) => self.ask(asked),
+                None => Control::Failed(other.failure()),
+            },
         }
     }
 }
