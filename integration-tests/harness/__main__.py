@@ -36,6 +36,9 @@ def scenarios(words, where):
         os.environ.setdefault("CASE_BZIMAGE", str(kernel.bzimage))
         os.environ.setdefault("CASE_VMLINUX", str(kernel.vmlinux))
         os.environ.setdefault("CASE_INITRD", str(linux.inner_initrd(cache(), kernel)))
+        generic = linux.kernel(cache(), linux.GENERIC)
+        os.environ.setdefault("CASE_GENERIC", str(generic.bzimage))
+        os.environ.setdefault("CASE_GENERIC_INITRD", str(linux.inner_initrd(cache(), generic, linux.GENERIC)))
         return here("scenarios", words)
     print(f"running {len(found)} tests in the rig", flush=True)
     return rig.run(cache(), found, lambda text: print(text, flush=True))
@@ -77,6 +80,7 @@ def main():
     if arguments.command == "prepare":
         kernel = linux.kernel(cache())
         linux.inner_initrd(cache(), kernel)
+        linux.inner_initrd(cache(), linux.kernel(cache(), linux.GENERIC), linux.GENERIC)
         rig.base_archive(cache(), kernel)
         return 0
     if arguments.command == "shell":

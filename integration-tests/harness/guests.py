@@ -36,13 +36,14 @@ class LinuxMachine(Machine):
         return float((await self.shell("cat /proc/uptime")).split()[0])
 
 
-def linux_guest(image="bzImage", memory=256, cpus=1, append="", options=(), **rest):
-    """A machine with Debian's cloud kernel and busybox."""
-    kernel = os.environ["CASE_VMLINUX" if image == "vmlinux" else "CASE_BZIMAGE"]
+def linux_guest(image="bzImage", memory=256, cpus=1, append="", options=(), initrd=None, **rest):
+    """A machine with Debian's cloud kernel and busybox; `image` is `bzImage`, `vmlinux`, or `generic` for the generic kernel."""
+    kernel = os.environ[{"bzImage": "CASE_BZIMAGE", "vmlinux": "CASE_VMLINUX", "generic": "CASE_GENERIC"}[image]]
+    initrd = initrd or os.environ["CASE_GENERIC_INITRD" if image == "generic" else "CASE_INITRD"]
     # A panicked guest stays where it is, unless the test says otherwise.
     line = f"console=ttyS0 test.quiet loglevel=4 {append}".strip()
     return LinuxMachine(
-        kernel=kernel, initrd=os.environ["CASE_INITRD"], append=line, memory=memory, cpus=cpus, options=options, **rest
+        kernel=kernel, initrd=initrd, append=line, memory=memory, cpus=cpus, options=options, **rest
     )
 
 

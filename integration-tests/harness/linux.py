@@ -1,11 +1,12 @@
-"""Debian's cloud kernel, taken apart, and the initramfs of the inner guest.
+"""Debian's kernels, taken apart, and the initramfs of the inner guest.
 
 Everything lands below one cache folder and is re-used: a second run needs no network.
 
-    kernel-VERSION/boot/vmlinuz-*     as Debian ships it: the bzImage
+    kernel-VERSION/boot/vmlinuz-*     the cloud kernel, as Debian ships it: the bzImage
     kernel-VERSION/vmlinux            the ELF image inside of it (with the PVH entry note)
     kernel-VERSION/lib/modules/...    the modules
-    inner.cpio                        busybox, its /init, the modules that the tests need
+    generic-VERSION/...               the same of the generic kernel, which has drivers that the cloud kernel lacks
+    inner.cpio, inner-generic.cpio    busybox, its /init, the modules that the tests need
 """
 
 import bz2
@@ -21,8 +22,31 @@ import subprocess
 
 from harness.cases import ROOT
 
-META_PACKAGE = "linux-image-cloud-amd64"
 INNER_MODULES = ("evdev", "button", "pvpanic", "pvpanic-mmio")
+
+#: `insert NAME [PARAMETER...]` in the guest: a module that is there on demand, after what it depends on.
+INSERT = """#!/bin/sh
+name=$1
+shift
+for module in $(cat /modules/$name.order); do
+    if [ $module = $name.ko ]; then insmod /modules/$module "$@"; else insmod /modules/$module; fi
+done
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Flavour:
+    """One of Debian's kernels: where it comes from, where it is kept, and what a test may insert in it."""
+
+    package: str
+    prefix: str
+    initrd: str
+    #: Modules that the guest's /init does not insert: a test runs `insert NAME`.
+    on_demand: tuple[str, ...] = ()
+
+
+CLOUD = Flavour("linux-image-cloud-amd64", "kernel-", "inner.cpio")
+GENERIC = Flavour("linux-image-amd64", "generic-", "inner-generic.cpio", ("ib700wdt", "wdat_wdt"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,17 +82,25 @@ class Kernel:
 
     def install_modules(self, names, folder):
         """Writes the modules to `folder`, and their order of insertion to the file `order` there."""
+        self._install_modules(names, folder, "order")
+
+    def install_on_demand(self, names, folder):
+        """Writes each module with what it depends on to `folder`, and their order to the file `NAME.order` there."""
+        for name in names:
+            self._install_modules([name], folder, f"{name}.order")
+
+    def _install_modules(self, names, folder, order):
         modules = self.modules(names)
         for name, content in modules:
             (folder / name).write_bytes(content)
-        (folder / "order").write_text("".join(f"{name}\n" for name, _ in modules))
+        (folder / order).write_text("".join(f"{name}\n" for name, _ in modules))
 
 
-def kernel(cache):
+def kernel(cache, flavour=CLOUD):
     """The kernel in `cache`; downloads and unpacks Debian's package when there is none."""
-    folder = next(iter(sorted(cache.glob("kernel-*/"))), None)
+    folder = next(iter(sorted(cache.glob(f"{flavour.prefix}*/"))), None)
     if folder is None:
-        folder = _download(cache)
+        folder = _download(cache, flavour)
     bzimage = next((folder / "boot").glob("vmlinuz-*"))
     vmlinux = folder / "vmlinux"
     if not vmlinux.exists():
@@ -93,10 +125,10 @@ def _apt(*command, **rest):
         return subprocess.run(command, check=True, capture_output=True, text=True, **rest).stdout
 
 
-def _download(cache):
-    match = re.search(r"Depends: (linux-image-(\S+))", _apt("apt-cache", "depends", META_PACKAGE))
+def _download(cache, flavour):
+    match = re.search(r"Depends: (linux-image-(\S+))", _apt("apt-cache", "depends", flavour.package))
     if not match:
-        raise RuntimeError(f"apt does not say what {META_PACKAGE} depends on")
+        raise RuntimeError(f"apt does not say what {flavour.package} depends on")
     package, version = match.groups()
     part = cache / "part"
     shutil.rmtree(part, ignore_errors=True)
@@ -105,7 +137,7 @@ def _download(cache):
     archive = next(part.glob("*.deb"))
     subprocess.run(["dpkg", "-x", archive, part], check=True)
     archive.unlink()
-    folder = cache / f"kernel-{version}"
+    folder = cache / f"{flavour.prefix}{version}"
     part.rename(folder)
     return folder
 
@@ -150,6 +182,18 @@ def pack(stage, archive):
     part.rename(archive)
 
 
+def archive_of(files):
+    """The files, a dictionary of names in the guest and contents, as an archive that can follow an initramfs."""
+    def entry(inode, name, content, mode):
+        name = name.encode() + b"\0"
+        fields = (inode, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name), 0)
+        header = b"070701" + b"".join(b"%08x" % field for field in fields) + name
+        return header + bytes(-len(header) % 4) + content + bytes(-len(content) % 4)
+
+    entries = [entry(inode, name, content, 0o100644) for inode, (name, content) in enumerate(files.items(), 1)]
+    return b"".join(entries) + entry(0, "TRAILER!!!", b"", 0)
+
+
 def busybox():
     """The path of Debian's static busybox."""
     path = shutil.which("busybox")
@@ -158,11 +202,13 @@ def busybox():
     return path
 
 
-def inner_initrd(cache, the_kernel):
-    """The inner guest's initramfs; built again when its /init is newer."""
-    archive = cache / "inner.cpio"
+def inner_initrd(cache, the_kernel, flavour=CLOUD):
+    """The inner guest's initramfs; built again when its /init or what chooses its modules is newer."""
+    archive = cache / flavour.initrd
     init = ROOT / "rig/inner-init"
-    if archive.exists() and archive.stat().st_mtime > max(init.stat().st_mtime, the_kernel.vmlinux.stat().st_mtime):
+    crash_load = ROOT / "rig/crash-load.c"
+    sources = (init, crash_load, pathlib.Path(__file__), the_kernel.vmlinux)
+    if archive.exists() and archive.stat().st_mtime > max(source.stat().st_mtime for source in sources):
         return archive
     stage = cache / "inner"
     shutil.rmtree(stage, ignore_errors=True)
@@ -173,6 +219,10 @@ def inner_initrd(cache, the_kernel):
     shutil.copy(init, stage / "init")
     (stage / "init").chmod(0o755)
     the_kernel.install_modules(INNER_MODULES, stage / "modules")
+    the_kernel.install_on_demand(flavour.on_demand, stage / "modules")
+    subprocess.run(["gcc", "-static", "-Os", "-s", "-Wall", "-o", stage / "bin/crash-load", crash_load], check=True)
+    (stage / "bin/insert").write_text(INSERT)
+    (stage / "bin/insert").chmod(0o755)
     pack(stage, archive)
     shutil.rmtree(stage)
     return archive

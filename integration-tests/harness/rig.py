@@ -118,6 +118,9 @@ def fresh_archive(cache, kernel, job):
     shutil.copy(kernel.bzimage, stage / "rig/bzImage")
     shutil.copy(kernel.vmlinux, stage / "rig/vmlinux")
     shutil.copy(linux.inner_initrd(cache, kernel), stage / "rig/initrd")
+    generic = linux.kernel(cache, linux.GENERIC)
+    shutil.copy(generic.bzimage, stage / "rig/generic")
+    shutil.copy(linux.inner_initrd(cache, generic, linux.GENERIC), stage / "rig/generic-initrd")
     (stage / "rig/job").write_text("".join(f"{name}='{value}'\n" for name, value in job.items()))
     archive = cache / "fresh.cpio"
     linux.pack(stage, archive)
@@ -153,6 +156,7 @@ def environment(budget):
     """What the tests inside of the rig find in their environment."""
     names = {
         "VMM_BIN": "/rig/vmm-bin", "CASE_BZIMAGE": "/rig/bzImage", "CASE_VMLINUX": "/rig/vmlinux", "CASE_INITRD": "/rig/initrd",
+        "CASE_GENERIC": "/rig/generic", "CASE_GENERIC_INITRD": "/rig/generic-initrd",
         "CASE_PATIENCE": "40", "SLOWNESS": SLOWNESS, "CASE_VMM": os.environ.get("CASE_VMM", "vmm-bin"), "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1", "CASE_BUDGET": budget,
     }

@@ -1,5 +1,10 @@
 """A guest kernel that panics tells the VMM through pvpanic."""
 
+import os
+import pathlib
+import tempfile
+
+from harness import linux
 from harness.cases import Skip, case
 from harness.guests import linux_guest
 
@@ -52,3 +57,27 @@ async def panic_can_be_the_guests_own_affair():
         # The guest's own policy was to reboot a second later.
         await vm.qmp.event("RESET")
         await vm.ready()
+
+
+@case(deadline=100)
+async def a_crash_kernel_takes_over():
+    """As with kdump: the guest says that it has panicked and is not gone, and its crash kernel boots in its memory."""
+    kernel, initrd = (pathlib.Path(os.environ[name]) for name in ("CASE_BZIMAGE", "CASE_INITRD"))
+    with tempfile.NamedTemporaryFile() as both:
+        files = {"crash-kernel": kernel.read_bytes(), "crash-initrd": initrd.read_bytes()}
+        both.write(initrd.read_bytes())
+        both.write(bytes(-both.tell() % 512))
+        both.write(linux.archive_of(files))
+        both.flush()
+        append = "crashkernel=192M crash_kexec_post_notifiers"
+        async with linux_guest(memory=512, append=append, initrd=both.name) as vm:
+            await vm.ready()
+            line = "console=ttyS0 test.quiet loglevel=4"
+            assert await vm.shell(f"crash-load /crash-kernel /crash-initrd '{line}'; echo $?") == "0"
+            vm.type("echo c >/proc/sysrq-trigger")
+            event = await vm.qmp.event("GUEST_CRASHLOADED")
+            assert event["data"] == {"action": "run"}, event
+            await vm.ready()
+            assert await vm.shell("ls /proc/vmcore") == "/proc/vmcore"
+            assert await vm.status() == "running"
+            assert {"GUEST_PANICKED", "STOP", "RESET"}.isdisjoint(vm.qmp.names())

@@ -46,7 +46,9 @@ pub(crate) const CONVENTIONAL_END: u64 = 0x9_fc00;
 /// Where firmware tables are looked for and put: RSDP first.
 pub(crate) const ACPI: u64 = 0xe_0000;
 /// End of the ACPI tables' room.
-pub(crate) const ACPI_END: u64 = HIGH_RAM;
+pub(crate) const ACPI_END: u64 = RESET_VECTOR;
+/// Where a processor starts, as real-mode code sees it: 16 bytes below 1 MiB.
+pub(crate) const RESET_VECTOR: u64 = HIGH_RAM - 16;
 /// RAM above the first MiB.
 pub(crate) const HIGH_RAM: u64 = 0x10_0000;
 /// Where RAM below 4 GiB ends at the latest, and the MMIO hole begins.

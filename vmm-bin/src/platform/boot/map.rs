@@ -1,7 +1,7 @@
 //! The memory map that a kernel is handed, in the terms that e820 and PVH share.
 
 use crate::platform::layout::{
-    ACPI, ACPI_END, CONVENTIONAL_END, HIGH_RAM, KVM_IDENTITY_MAP, KVM_RESERVED_SIZE,
+    ACPI, CONVENTIONAL_END, HIGH_RAM, KVM_IDENTITY_MAP, KVM_RESERVED_SIZE,
 };
 use crate::platform::memory::Memory;
 
@@ -31,7 +31,7 @@ pub(crate) fn memory_map(memory: &Memory) -> Vec<MapEntry> {
     let mut map = vec![
         entry(0, CONVENTIONAL_END, RAM),
         entry(CONVENTIONAL_END, 0xa_0000, RESERVED),
-        entry(ACPI, ACPI_END, RESERVED),
+        entry(ACPI, HIGH_RAM, RESERVED),
         entry(HIGH_RAM, memory.low_end(), RAM),
         entry(
             KVM_IDENTITY_MAP,

@@ -18,6 +18,7 @@ mod firmware;
 mod linux;
 mod map;
 mod pvh;
+mod reset_vector;
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -198,6 +199,9 @@ impl Images {
     pub(crate) fn load(&mut self, memory: &Memory, acpi: &Tables) -> Result<Entry, Error> {
         if !self.is_firmware() {
             acpi.load(memory)?;
+        }
+        if self.is_kernel() {
+            reset_vector::load(memory)?;
         }
         match &mut self.0 {
             Kind::BzImage(parts, header) => {

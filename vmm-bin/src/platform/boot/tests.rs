@@ -365,6 +365,16 @@ fn a_second_load_leaves_memory_as_the_first_did() {
 }
 
 #[test]
+fn a_jump_to_the_reset_vector_resets_where_there_is_no_firmware() {
+    let image = file(&bzimage());
+    let memory = memory();
+    let mut images = Images::open(&kernel(image.as_path())).unwrap();
+    images.load(&memory, &tables()).unwrap();
+    let code = read(&memory, crate::platform::layout::RESET_VECTOR, 6);
+    assert_eq!(code, [0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee]);
+}
+
+#[test]
 fn a_file_that_was_written_to_is_not_loaded_again() {
     let image = file(&bzimage());
     let mut images = Images::open(&kernel(image.as_path())).unwrap();
