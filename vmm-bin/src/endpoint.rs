@@ -81,6 +81,14 @@ pub(crate) enum Error {
     },
 }
 
+impl Error {
+    /// Nobody listens there yet, and somebody may come to.
+    fn may_pass(&self) -> bool {
+        let nobody = [ErrorKind::NotFound, ErrorKind::ConnectionRefused];
+        matches!(self, Self::Connect { source, .. } if nobody.contains(&source.kind()))
+    }
+}
+
 /// The descriptors that the program was started with, by their numbers.
 #[derive(Debug, Default)]
 pub(crate) struct Inherited(BTreeMap<i32, io::Result<OwnedFd>>);
@@ -132,16 +140,40 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    /// Opens what `address` names. Where nobody listens yet it waits, for at most 30 s and until
-    /// `given_up` says so.
+    /// Opens what options name by addresses, all at the same time: somebody may listen at one only
+    /// when it has been reached at another. Where nobody listens yet it waits, for at most 30 s and
+    /// until `given_up` says so.
     ///
     /// # Errors
-    /// See [`Error`]; then nothing was left behind.
-    pub(crate) fn open(
-        address: &Address,
+    /// See [`Error`], with the option that wanted it; then nothing was left behind.
+    pub(crate) fn open_all(
+        wanted: &[(&'static str, &Address)],
         inherited: &mut Inherited,
         given_up: &dyn Fn() -> bool,
-    ) -> Result<Self, Error> {
+    ) -> Result<Vec<Self>, (&'static str, Error)> {
+        let patience = Patience::new(given_up);
+        let mut opened: Vec<Option<Self>> = wanted.iter().map(|_| None).collect();
+        loop {
+            let mut missing = None;
+            for ((option, address), slot) in wanted.iter().zip(&mut opened) {
+                if slot.is_some() {
+                    continue;
+                }
+                match Self::open(address, inherited) {
+                    Ok(endpoint) => *slot = Some(endpoint),
+                    Err(error) if error.may_pass() => missing = Some((*option, error)),
+                    Err(error) => return Err((*option, error)),
+                }
+            }
+            let Some((option, error)) = missing else {
+                return Ok(opened.into_iter().flatten().collect());
+            };
+            patience.wait(error).map_err(|error| (option, error))?;
+        }
+    }
+
+    /// Opens what `address` names, if it can be had now.
+    fn open(address: &Address, inherited: &mut Inherited) -> Result<Self, Error> {
         match address {
             Address::Unix {
                 path,
@@ -150,10 +182,10 @@ impl Endpoint {
             Address::Unix {
                 path,
                 side: Side::Client,
-            } => connect_unix(path, given_up).map(Self::Connected),
+            } => connect_unix(path).map(Self::Connected),
             Address::Tcp { host, port, side } => match side {
                 Side::Server => listen_tcp(host, *port).map(Self::Tcp),
-                Side::Client => connect_tcp(host, *port, given_up).map(Self::Connected),
+                Side::Client => connect_tcp(host, *port).map(Self::Connected),
             },
             Address::Descriptor(number) => inherited.connected(*number).map(Self::Connected),
             Address::Stdio => Ok(Self::Stdio {
@@ -187,39 +219,51 @@ fn listen_tcp(host: &str, port: u16) -> Result<TcpListener, Error> {
     Ok(listener)
 }
 
-fn connect_unix(path: &Path, given_up: &dyn Fn() -> bool) -> Result<OwnedFd, Error> {
-    let place = path.display().to_string();
-    connect(place, given_up, || UnixStream::connect(path)).map(OwnedFd::from)
+fn connect_unix(path: &Path) -> Result<OwnedFd, Error> {
+    let stream = UnixStream::connect(path).map_err(|source| Error::Connect {
+        place: path.display().to_string(),
+        source,
+    })?;
+    Ok(stream.into())
 }
 
-fn connect_tcp(host: &str, port: u16, given_up: &dyn Fn() -> bool) -> Result<OwnedFd, Error> {
-    let place = format!("{host}:{port}");
-    let stream = connect(place, given_up, || TcpStream::connect((host, port)))?;
+fn connect_tcp(host: &str, port: u16) -> Result<OwnedFd, Error> {
+    let stream = TcpStream::connect((host, port)).map_err(|source| Error::Connect {
+        place: format!("{host}:{port}"),
+        source,
+    })?;
     // An answer is one write: nothing is gained by waiting for more.
     stream.set_nodelay(true).ok();
     Ok(stream.into())
 }
 
-/// Connects, and tries again while nobody listens.
-fn connect<S>(
-    place: String,
-    given_up: &dyn Fn() -> bool,
-    attempt: impl Fn() -> io::Result<S>,
-) -> Result<S, Error> {
-    let start = Instant::now();
-    loop {
-        let source = match attempt() {
-            Ok(stream) => return Ok(stream),
-            Err(error) => error,
-        };
-        if given_up() {
-            return Err(Error::Interrupted { place });
+/// How long a listener that is not there is waited for.
+struct Patience<'a> {
+    start: Instant,
+    given_up: &'a dyn Fn() -> bool,
+}
+
+impl<'a> Patience<'a> {
+    fn new(given_up: &'a dyn Fn() -> bool) -> Self {
+        Self {
+            start: Instant::now(),
+            given_up,
         }
-        let nobody = [ErrorKind::NotFound, ErrorKind::ConnectionRefused];
-        if !nobody.contains(&source.kind()) || start.elapsed() >= PATIENCE {
-            return Err(Error::Connect { place, source });
+    }
+
+    /// Waits a little after this error; gives it back if it has waited long enough.
+    fn wait(&self, error: Error) -> Result<(), Error> {
+        if (self.given_up)() {
+            return Err(match error {
+                Error::Connect { place, .. } => Error::Interrupted { place },
+                other => other,
+            });
+        }
+        if self.start.elapsed() >= PATIENCE {
+            return Err(error);
         }
         std::thread::sleep(PAUSE);
+        Ok(())
     }
 }
 
@@ -228,6 +272,15 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
+
+    fn open(path: &Path, given_up: &dyn Fn() -> bool) -> Result<Vec<Endpoint>, Error> {
+        let address = Address::Unix {
+            path: path.into(),
+            side: Side::Client,
+        };
+        let wanted = [("--qmp", &address)];
+        Endpoint::open_all(&wanted, &mut Inherited::default(), given_up).map_err(|(_, error)| error)
+    }
 
     #[test]
     fn who_comes_to_listen_late_is_found() {
@@ -242,22 +295,22 @@ mod tests {
             }
             false
         };
-        let connected = connect_unix(&path, &third);
+        let opened = open(&path, &third);
         drop(std::fs::remove_file(&path));
-        connected.unwrap();
+        opened.unwrap();
         assert_eq!(tries.get(), 3);
     }
 
     #[test]
     fn a_signal_ends_the_waiting() {
         let path = Path::new("/nonexistent/socket");
-        let error = connect_unix(path, &|| true).unwrap_err();
+        let error = open(path, &|| true).unwrap_err();
         assert!(matches!(error, Error::Interrupted { .. }), "{error}");
     }
 
     #[test]
     fn what_will_not_change_is_not_tried_again() {
-        let error = connect_unix(Path::new("/dev/null/socket"), &|| false).unwrap_err();
+        let error = open(Path::new("/dev/null/socket"), &|| false).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("/dev/null/socket"), "{text}");
     }

@@ -60,6 +60,9 @@ pub(crate) enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// The test client's stream cannot be served.
+    #[error("--qtest: cannot serve the client: {0}; see `ulimit -n`")]
+    Qtest(io::Error),
     /// The terminal cannot be made raw.
     #[error("cannot set up the terminal: {0}; try --serial with a socket or a file")]
     Terminal(io::Error),

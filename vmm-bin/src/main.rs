@@ -9,6 +9,7 @@
 //!             ├─ signals   what the host asks for      ──▶ lifecycle's latches
 //!             ├─ qmp       what the monitor asks for   ──▶ lifecycle
 //!             ├─ console   what people ask for at the human monitor
+//!             ├─ qtest     what a test client does in place of a guest ──▶ platform
 //!             ├─ endpoint  the streams that clients come through
 //!             ├─ events    what happens ──▶ monitor's clients and log
 //!             ├─ trace     what happened, as a file, a table, a picture
@@ -39,6 +40,7 @@ mod pidfile;
 mod platform;
 mod power;
 mod qmp;
+mod qtest;
 mod rate;
 mod sandbox;
 mod serial;

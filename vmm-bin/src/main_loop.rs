@@ -4,9 +4,9 @@
 //! ```text
 //!   ┌─▶ event manager   serial line, monitor sockets, bells (device timers, posted requests)
 //!   │   devices         what is due by now
-//!   │   monitor         one command of each client
+//!   │   monitor, qtest  one command of each client
 //!   │   lifecycle       what the commands, the guest and the signals have latched
-//!   │   monitor         events, then replies
+//!   │   monitor, qtest  events, then replies
 //!   └── unless the lifecycle says that the process ends
 //! ```
 //!
@@ -31,6 +31,7 @@ use crate::events::Announcer;
 use crate::machine::{Time, Vm, heed_alarm};
 use crate::platform;
 use crate::qmp::Monitor;
+use crate::qtest::Qtest;
 
 /// What the event manager calls.
 pub(crate) type Subscriber = Rc<RefCell<dyn MutEventSubscriber>>;
@@ -91,6 +92,7 @@ impl MainLoop {
         lifecycle: &Lifecycle<Vm, Announcer>,
         machine: &platform::Machine,
         mut monitor: Option<&mut Monitor>,
+        mut qtest: Option<&mut Qtest>,
     ) -> Result<ExitStatus, Error> {
         loop {
             let before = lifecycle.state();
@@ -106,12 +108,19 @@ impl MainLoop {
             if let Some(monitor) = &mut monitor {
                 monitor.dispatch();
             }
+            if let Some(qtest) = &mut qtest {
+                qtest.dispatch(machine, lifecycle.state(), lifecycle.requests());
+            }
             let turn = lifecycle.dispatch();
             if lifecycle.state() == RunState::Suspended && before != RunState::Suspended {
                 heed_alarm(machine, lifecycle.requests());
             }
             if let Some(monitor) = &mut monitor {
                 monitor.finish_turn(&turn);
+            }
+            if let Some(qtest) = &mut qtest {
+                let last = turn != Turn::Continue;
+                qtest.finish_turn(machine, lifecycle.requests(), last);
             }
             match turn {
                 Turn::Continue => {}

@@ -42,6 +42,7 @@ use crate::pidfile::PidFile;
 use crate::platform::{self, BootSource, FlatImage};
 use crate::power::Power;
 use crate::qmp::{Listening, Monitor};
+use crate::qtest::Qtest;
 use crate::serial::{Backend, LAST_WORDS, Line};
 use crate::trace::Recorder;
 use crate::{guest, sandbox, signals};
@@ -65,6 +66,7 @@ struct Visible {
     inherited: Inherited,
     qmp: Vec<Endpoint>,
     monitor: Vec<Endpoint>,
+    qtest: Option<Endpoint>,
     serial: Option<MonitorSocket>,
 }
 
@@ -76,15 +78,16 @@ impl Visible {
             inherited,
             qmp: Vec::new(),
             monitor: Vec::new(),
+            qtest: None,
             serial: None,
         }
     }
 
-    /// Opens the stream that `option` names; a signal ends the waiting for it.
-    fn open(&mut self, option: &'static str, address: &Address) -> Result<Endpoint, Error> {
+    /// Opens the streams that options name; a signal ends the waiting for them.
+    fn open(&mut self, wanted: &[(&'static str, &Address)]) -> Result<Vec<Endpoint>, Error> {
         let given_up = || self.requests.shutdown_pending() != ShutdownCause::None;
-        Endpoint::open(address, &mut self.inherited, &given_up)
-            .map_err(|source| Error::Endpoint { option, source })
+        Endpoint::open_all(wanted, &mut self.inherited, &given_up)
+            .map_err(|(option, source)| Error::Endpoint { option, source })
     }
 }
 
@@ -150,19 +153,20 @@ fn start_up(
         .with(
             StartupPhase::Sockets,
             task(|config, visible| {
-                for address in &config.qmp {
-                    let endpoint = visible.open("--qmp", address)?;
-                    visible.qmp.push(endpoint);
-                }
-                for address in &config.monitor {
-                    let endpoint = visible.open("--monitor", address)?;
-                    visible.monitor.push(endpoint);
-                }
+                let qmp = config.qmp.iter().map(|address| ("--qmp", address));
+                let monitor = config.monitor.iter().map(|at| ("--monitor", at));
+                let qtest = config.qtest.iter().map(|address| ("--qtest", address));
+                let wanted: Vec<_> = qmp.chain(monitor).chain(qtest).collect();
+                let mut opened = visible.open(&wanted)?;
+                visible.qtest = config.qtest.as_ref().and_then(|_| opened.pop());
+                visible.monitor = opened.split_off(config.qmp.len().min(opened.len()));
+                visible.qmp = opened;
                 Ok(())
             }),
             undo(|visible| {
                 visible.qmp.clear();
                 visible.monitor.clear();
+                visible.qtest = None;
             }),
         )
         .with(
@@ -256,12 +260,19 @@ fn run_visible(
     if let Some(monitor) = &monitor {
         lines.main_loop.add(monitor.subscriber());
     }
+    let qtest = visible.borrow_mut().qtest.take();
+    let mut qtest = qtest.map(Qtest::on).transpose().map_err(Error::Qtest)?;
+    if let Some(qtest) = &qtest {
+        lines.main_loop.add(qtest.subscriber());
+    }
     // All that is ever opened is open.
     sandbox::enter(config.seccomp, machine.vcpus())?;
     if config.autostart {
         lifecycle.start().map_err(Error::Start)?;
     }
-    let ended = lines.main_loop.run(&lifecycle, &machine, monitor.as_mut());
+    let ended = lines
+        .main_loop
+        .run(&lifecycle, &machine, monitor.as_mut(), qtest.as_mut());
 
     signals::tearing_down();
     tear_down(

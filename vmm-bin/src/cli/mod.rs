@@ -112,7 +112,7 @@ impl SerialTarget {
 impl Config {
     /// The descriptors that the program was started with and uses.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = i32> {
-        let addresses = self.qmp.iter().chain(&self.monitor);
+        let addresses = self.qmp.iter().chain(&self.monitor).chain(&self.qtest);
         addresses.filter_map(|address| match address {
             Address::Descriptor(number) => Some(*number),
             _ => None,
@@ -177,6 +177,8 @@ pub(crate) struct Config {
     pub(crate) qmp: Vec<Address>,
     /// Where people come to the human monitor from.
     pub(crate) monitor: Vec<Address>,
+    /// Where the test client is that plays the guest.
+    pub(crate) qtest: Option<Address>,
     /// What to do when the guest reboots, powers off, panics.
     pub(crate) actions: Actions,
     /// Start at once; otherwise wait for the monitor's `cont`.
@@ -227,17 +229,22 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocati
 
 fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
     let mut claims = Claims::default();
-    let mut addresses = |option: &'static str, values: &[String]| {
+    let mut addresses = |option: &'static str, values: &[String], side| {
         let address = |value: &String| {
-            let address = Address::parse(option, value, Side::Server)?;
+            let address = Address::parse(option, value, side)?;
             claims.note(option, &address)?;
             Ok(address)
         };
         values.iter().map(address).collect::<Result<Vec<_>, _>>()
     };
-    let qmp = addresses("--qmp", &options.qmp)?;
+    let qmp = addresses("--qmp", &options.qmp, Side::Server)?;
     let people = options.monitor.iter().filter(|text| *text != "none");
-    let monitor = addresses("--monitor", &people.cloned().collect::<Vec<_>>())?;
+    let people: Vec<_> = people.cloned().collect();
+    let monitor = addresses("--monitor", &people, Side::Server)?;
+    let accel = values::accel(&options.accel)?;
+    // Test clients listen and have the program connect.
+    let qtest = addresses("--qtest", options.qtest.as_slice(), Side::Client)?.pop();
+    values::check_qtest(accel, qtest.as_ref())?;
     let (serial, serial_wakes) = match &options.serial {
         Some(text) => values::serial_line(text)?,
         // The standard streams are somebody else's.
@@ -251,7 +258,7 @@ fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
     Ok(Config {
         name: options.name.clone(),
         uuid: options.uuid.as_deref().map(values::uuid).transpose()?,
-        accel: values::accel(&options.accel)?,
+        accel,
         memory,
         backing,
         cpus: values::cpus(&options.cpus)?,
@@ -266,6 +273,7 @@ fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
             .transpose()?,
         qmp,
         monitor,
+        qtest,
         actions,
         autostart: !options.stopped,
         exit_codes: values::exit_codes(&options.exit_codes)?,

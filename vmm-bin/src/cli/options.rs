@@ -122,6 +122,10 @@ pub(super) struct Options {
         help_heading = "Lifecycle"
     )]
     pub(super) monitor: Vec<String>,
+    /// With --accel qtest: let a test client play the guest, by QEMU's qtest protocol; WHERE as for
+    /// --qmp, but server=off (connect) unless given
+    #[arg(long, value_name = "WHERE", help_heading = "Lifecycle")]
+    pub(super) qtest: Option<String>,
     /// Do not start the guest; the monitor's `cont` does
     #[arg(short = 'S', help_heading = "Lifecycle")]
     pub(super) stopped: bool,

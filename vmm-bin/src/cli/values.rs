@@ -23,6 +23,21 @@ pub(super) fn accel(text: &str) -> Result<Accel, UsageError> {
     }
 }
 
+/// Whether a test client at `qtest` can play the guest.
+pub(super) fn check_qtest(accel: Accel, qtest: Option<&Address>) -> Result<(), UsageError> {
+    match qtest {
+        Some(_) if accel != Accel::Qtest => Err(UsageError::contradiction(
+            "--qtest is for a machine that executes nothing",
+            "add --accel qtest",
+        )),
+        Some(Address::Stdio) => Err(UsageError::contradiction(
+            "--qtest cannot have the standard streams",
+            "use unix:PATH, tcp:HOST:PORT or fd:N",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// `--memory`: bytes, and where they come from.
 pub(super) fn memory(text: &str) -> Result<(u64, Backing), UsageError> {
     let bad = |problem: &str, remedy: &str| UsageError::value("--memory", text, problem, remedy);

@@ -76,13 +76,6 @@ impl VirtualClock {
 
     /// Moves a clock that is [`stepped`](Self::stepped) on to `now_ns`, and never back. Does nothing
     /// to one that runs by itself. At most once at a time.
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "the server of the test client's protocol is to use it"
-        )
-    )]
     pub(crate) fn advance_to(&self, now_ns: u64) {
         if self.stepped {
             let latest = RUNNING.saturating_sub(1);

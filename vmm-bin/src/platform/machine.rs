@@ -158,13 +158,6 @@ impl Machine {
     }
 
     /// The devices' clock.
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "the server of the test client's protocol is to use it"
-        )
-    )]
     pub(crate) fn clock(&self) -> &Arc<VirtualClock> {
         &self.clock
     }
@@ -277,6 +270,7 @@ impl std::fmt::Debug for Outlets {
     }
 }
 
+mod client;
 mod sleep;
 
 #[cfg(test)]

@@ -15,6 +15,7 @@
 
 mod pty;
 mod qmp;
+pub(crate) mod qtest;
 
 use std::io::{ErrorKind, Read, Write};
 use std::ops::{Deref, DerefMut};

@@ -202,10 +202,6 @@ impl Accel {
     }
 
     /// The pins that a test client watches, where it plays the guest.
-    #[expect(
-        dead_code,
-        reason = "the server of the test client's protocol is to use it"
-    )]
     pub(crate) fn pins(&self) -> Option<&Arc<Pins>> {
         match self {
             Self::Kvm(_) => None,

@@ -38,13 +38,6 @@ struct State {
     changes: VecDeque<Change>,
 }
 
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the server of the test client's protocol is to use it"
-    )
-)]
 impl Pins {
     /// The line that drives a pin.
     pub(super) fn line(self: &Arc<Self>, pin: u32) -> PinLine {
