@@ -58,6 +58,16 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A client neither read what waited for it nor finished what it had begun to send, for as long as
+    /// [`ServerLimits::stall`](crate::ServerLimits::stall). Its connection was ended; the service goes
+    /// on.
+    #[error("a client of the monitor was disconnected: it {what} for {} s", patience.as_secs_f32())]
+    ClientStalled {
+        /// What it did not do.
+        what: &'static str,
+        /// How long.
+        patience: std::time::Duration,
+    },
     /// The registry has no event of that name. Nothing was sent.
     #[error("event '{name}' is not registered: add it with Registry::event")]
     UnregisteredEvent {

@@ -149,6 +149,11 @@ impl Session {
         self.overtaking.is_none() && self.pending.len() < room
     }
 
+    /// Whether a request has begun and not ended.
+    pub(crate) fn is_mid_message(&self) -> bool {
+        !self.parser.is_idle()
+    }
+
     /// Whether a request, or the error that answers bad input, waits for [`Session::execute`].
     #[must_use]
     pub fn is_pending(&self) -> bool {

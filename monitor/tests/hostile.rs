@@ -298,3 +298,63 @@ fn a_place_held_idly_is_freed_when_its_time_is_over_and_another_waits() {
     answers(&mut active);
     assert!(idle.message().is_none(), "the idle one was shown out");
 }
+
+/// Reads what there is to the end of the stream, and says whether it came.
+fn ends(client: &mut Client) -> bool {
+    let mut sink = Vec::new();
+    match std::io::Read::read_to_end(&mut client.stream, &mut sink) {
+        Ok(_) => true,
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    }
+}
+
+#[test]
+fn a_client_that_stands_still_in_the_middle_of_a_request_is_disconnected() {
+    let limits = ServerLimits::default().stall(Duration::from_millis(300));
+    let server = Running::start(limits);
+    // Two that are idle, before and after the negotiation, and have done nothing wrong.
+    let (mut idle, mut silent) = (server.client(), Client::connect(&server.path));
+    let mut stuck = server.client();
+    stuck.send("{'execute': 'query-");
+    assert!(ends(&mut stuck), "it was shown out");
+    server.wait("the log has it", |seen| !seen.stalled.is_empty());
+    {
+        let seen = server.seen.lock().expect("the server lives");
+        let text =
+            "a client of the monitor was disconnected: it did not finish a request for 0.3 s";
+        assert_eq!(seen.stalled, [text]);
+    }
+    answers(&mut idle);
+    silent.negotiate();
+}
+
+#[test]
+fn a_client_that_does_not_read_for_too_long_is_disconnected() {
+    let limits = ServerLimits::default().stall(Duration::from_secs(1));
+    let server = Running::start(limits);
+    let (mut deaf, mut witness) = (server.client(), server.client());
+    for _ in 0..400 {
+        let reply = witness.call("{'execute':'emit','arguments':{'event':'RESET','count':100}}");
+        assert_eq!(reply, json!({"return": {}}));
+    }
+    server.wait("it is gone", |seen| seen.clients.len() == 1);
+    assert!(ends(&mut deaf));
+    let seen = server.seen.lock().expect("the server lives");
+    assert!(
+        seen.stalled[0].contains("did not read"),
+        "{:?}",
+        seen.stalled
+    );
+}
+
+#[test]
+fn a_slow_client_that_goes_on_is_not_disconnected() {
+    let limits = ServerLimits::default().stall(Duration::from_secs(2));
+    let server = Running::start(limits);
+    let mut slow = server.client();
+    for byte in br#"{"execute": "query-status"}"# {
+        slow.send([*byte]);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(slow.reply()["return"]["running"], true);
+}

@@ -58,10 +58,13 @@ pub(super) struct Client {
     written: usize,
     reply: Option<Reply>,
     pub(super) since: Instant,
+    /// When bytes were last read or written.
+    moved: Instant,
 }
 
 impl Client {
     pub(super) fn new(id: ClientId, link: Link, session: Session) -> Self {
+        let now = Instant::now();
         Client {
             id,
             link,
@@ -76,7 +79,8 @@ impl Client {
             output: Vec::new(),
             written: 0,
             reply: None,
-            since: Instant::now(),
+            since: now,
+            moved: now,
         }
     }
 
@@ -128,6 +132,18 @@ impl Client {
         } else {
             input
         }
+    }
+
+    /// Since when it has not done what it should, and what that is.
+    pub(super) fn stands_still(&self) -> Option<(Instant, &'static str)> {
+        if self.is_over() || self.link.always_watches_output() {
+            return None;
+        }
+        if !self.writable {
+            return Some((self.moved, "did not read"));
+        }
+        let waits = self.session.takes_input() && self.reply.is_none() && !self.readable;
+        (waits && self.session.is_mid_message()).then_some((self.moved, "did not finish a request"))
     }
 
     /// Executes the request that waits. The reply is kept until [`Client::finish`].
@@ -190,7 +206,10 @@ impl Client {
             }
             let unsent = self.output.get(self.written..).unwrap_or_default();
             match self.link.write(unsent) {
-                Ok(count) => self.written = self.written.saturating_add(count),
+                Ok(count) => {
+                    self.written = self.written.saturating_add(count);
+                    self.moved = Instant::now();
+                }
                 Err(Errno::AGAIN) => self.writable = false,
                 Err(Errno::INTR) => {}
                 Err(_) => self.give_up(),
@@ -252,6 +271,7 @@ impl Client {
                 // Less than asked for means there is no more now. The next bytes come with an edge,
                 // but the end of input may have been reported already.
                 self.readable = count == READ_SIZE || self.end_seen;
+                self.moved = Instant::now();
                 return READ_SIZE;
             }
             Err(Errno::AGAIN) => self.readable = false,

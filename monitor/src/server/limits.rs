@@ -29,6 +29,12 @@ pub struct ServerLimits {
     /// How long a client may hold one of the places without negotiating when another wants it. 10
     /// seconds by default.
     pub handshake: Duration,
+    /// How long a client of a socket may take no step where one is due: read on while its socket is
+    /// full, or send on in the middle of a request. Then its connection ends, and
+    /// [`Server::take_error`](crate::Server::take_error) says so. 30 seconds by default;
+    /// `Duration::MAX` is for ever. A client that is merely idle is left alone, and so is a pair such as
+    /// standard input and output.
+    pub stall: Duration,
 }
 
 impl Default for ServerLimits {
@@ -40,6 +46,7 @@ impl Default for ServerLimits {
             event_bytes: 256 << 10,
             history_bytes: 64 << 10,
             handshake: Duration::from_secs(10),
+            stall: Duration::from_secs(30),
         }
     }
 }
@@ -84,6 +91,13 @@ impl ServerLimits {
     #[must_use]
     pub const fn handshake(mut self, patience: Duration) -> Self {
         self.handshake = patience;
+        self
+    }
+
+    /// Sets how long a client may stand still in the middle of something.
+    #[must_use]
+    pub const fn stall(mut self, patience: Duration) -> Self {
+        self.stall = patience;
         self
     }
 }

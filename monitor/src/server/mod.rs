@@ -35,7 +35,7 @@ use client::{Client, Shared};
 use door::Door;
 use link::Link;
 use rustix::io::Errno;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::net::TcpListener;
@@ -47,6 +47,9 @@ use vmm_sys_util::timerfd::TimerFd;
 
 /// Below are the numbers of listeners and of what else the event loop watches.
 const FIRST_CLIENT: ClientId = 1 << 16;
+
+/// Errors that are kept for the VMM to take.
+const ERRORS: usize = 16;
 
 #[derive(Debug)]
 struct Listener {
@@ -77,7 +80,7 @@ pub struct Server<C> {
     /// The client that has the first turn.
     first: ClientId,
     closed: bool,
-    error: Option<Error>,
+    errors: VecDeque<Error>,
 }
 
 impl<C> Server<C> {
@@ -118,7 +121,7 @@ impl<C> Server<C> {
             next_id: FIRST_CLIENT,
             first: FIRST_CLIENT,
             closed: false,
-            error: None,
+            errors: VecDeque::new(),
         })
     }
 
@@ -226,9 +229,11 @@ impl<C> Server<C> {
             .collect()
     }
 
-    /// Takes the error that the event loop could not report: a descriptor that it would not watch.
+    /// Takes the oldest of the errors that the event loop could not report: a descriptor that it would
+    /// not watch, a client that stood still. Of those that nobody takes, the first 16 are kept. Log
+    /// them; the service goes on.
     pub fn take_error(&mut self) -> Option<Error> {
-        self.error.take()
+        self.errors.pop_front()
     }
 
     /// Executes at most one request of each client, and returns how many that were. Then each job
@@ -271,7 +276,6 @@ impl<C> Server<C> {
             client.finish(&self.hub);
         }
         self.hub.end_turn();
-        self.set_timer();
         let more = self.pump_all();
         // Requests that were complete already have their turn in the next round.
         let waits = |client: &Client| client.is_pending() || client.is_watched_wrongly();
@@ -281,8 +285,10 @@ impl<C> Server<C> {
         }
     }
 
-    /// Moves every client's bytes, and returns whether the event loop is to run again at once.
+    /// Moves every client's bytes, and returns whether the event loop is to run again at once. Sets
+    /// the timer for what time alone will bring about.
     fn pump_all(&mut self) -> bool {
+        let window = self.hub.expire();
         let mut more = false;
         let shared = Shared {
             hub: &self.hub,
@@ -292,34 +298,37 @@ impl<C> Server<C> {
         for client in self.clients.values_mut() {
             more |= client.pump(&shared);
         }
+        self.set_timer(window);
         more
     }
 
-    fn set_timer(&mut self) {
-        let next = self
-            .hub
-            .expire()
+    fn set_timer(&mut self, window: Option<Instant>) {
+        let next = window
             .into_iter()
             .chain(self.next_eviction())
+            .chain(self.next_stall())
             .min();
-        if next == self.timer_set_for {
+        let Some(next) = next else { return };
+        // A timer that expires too early is set again then. That is cheaper than each time that a
+        // client does take its step.
+        if self.timer_set_for.is_some_and(|set| set <= next) {
             return;
         }
-        self.timer_set_for = next;
-        let set = match next {
-            Some(at) => {
-                let left = at.saturating_duration_since(Instant::now());
-                self.timer.reset(left.max(Duration::from_millis(1)), None)
-            }
-            None => self.timer.clear(),
-        };
-        if let Err(error) = set {
+        self.timer_set_for = Some(next);
+        let left = next.saturating_duration_since(Instant::now());
+        if let Err(error) = self.timer.reset(left.max(Duration::from_millis(1)), None) {
             self.fail("setting the timer", io::Error::from(error));
         }
     }
 
     fn fail(&mut self, what: &'static str, source: io::Error) {
-        self.error.get_or_insert(Error::SetUp { what, source });
+        self.note(Error::SetUp { what, source });
+    }
+
+    fn note(&mut self, error: Error) {
+        if self.errors.len() < ERRORS {
+            self.errors.push_back(error);
+        }
     }
 
     fn admit(&mut self, link: Link) {

@@ -3,8 +3,10 @@
 //! The rule that must never be broken: **the event loop lets go of a descriptor before it is
 //! closed**. A client that is over is only shut down; `sweep` removes it, and then drops it.
 
+use super::client::Client;
 use super::link::Link;
 use super::{FIRST_CLIENT, Server};
+use crate::Error;
 use event_manager::{EventOps, Events, MutEventSubscriber};
 use std::io;
 use std::os::fd::RawFd;
@@ -94,6 +96,29 @@ impl<C> Server<C> {
                 client.give_up();
             }
         }
+    }
+
+    /// When the first of those clients that stand still has done so for too long.
+    pub(super) fn next_stall(&self) -> Option<Instant> {
+        let still = self.clients.values().filter_map(Client::stands_still);
+        let since = still.map(|(since, _)| since).min()?;
+        since.checked_add(self.limits.stall)
+    }
+
+    /// Ends the connections of clients that have stood still for too long.
+    fn end_stalled(&mut self) {
+        let patience = self.limits.stall;
+        let now = Instant::now();
+        let mut ended = Vec::new();
+        for client in self.clients.values_mut() {
+            if let Some((since, what)) = client.stands_still()
+                && now.saturating_duration_since(since) >= patience
+            {
+                client.give_up();
+                ended.push(Error::ClientStalled { what, patience });
+            }
+        }
+        ended.into_iter().for_each(|error| self.note(error));
     }
 
     /// Lets go of the clients that are over: first the event loop, then the descriptor.
@@ -197,10 +222,12 @@ impl<C> MutEventSubscriber for Server<C> {
 
     fn process(&mut self, events: Events, ops: &mut EventOps) {
         self.serve(events.data(), events.fd(), events.event_set());
+        if events.data() == TIMER {
+            self.end_stalled();
+        }
         self.sweep(ops);
         self.accept();
         self.register(ops);
-        self.set_timer();
         // A request that is complete now is executed in the turn that follows this run.
         let more = self.pump_all();
         self.watch_output(ops);

@@ -63,6 +63,8 @@ pub(crate) struct Seen {
     pub(crate) event_bytes: usize,
     pub(crate) reply_bytes: usize,
     pub(crate) unsent_bytes: usize,
+    /// Clients that were disconnected for standing still.
+    pub(crate) stalled: Vec<String>,
 }
 
 #[derive(serde::Deserialize)]
@@ -226,6 +228,13 @@ fn serve(
             seen.event_bytes = seen.event_bytes.max(client.event_bytes);
             seen.reply_bytes = seen.reply_bytes.max(client.reply_bytes);
             seen.unsent_bytes = seen.unsent_bytes.max(client.unsent_bytes);
+        }
+        while let Some(error) = server.take_error() {
+            assert!(
+                matches!(error, monitor::Error::ClientStalled { .. }),
+                "{error}"
+            );
+            seen.stalled.push(error.to_string());
         }
         seen.most_clients = seen.most_clients.max(clients.len());
         seen.clients = clients;
