@@ -1,9 +1,11 @@
 //! What a pause costs, against the floor: the same kernel work by a small program of its own, in the same run.
 //!
 //! The floor: store a request, set `immediate_exit`, signal; the vCPU's KVM_RUN returns EINTR, and it acknowledges
-//! with a store and a futex wake; for several vCPUs all are asked first and waited for then. Both sides run a guest that spins, are
-//! in the guest when the clock starts, and take turns, so that the machine's noise hits both. With more vCPUs than free CPUs,
-//! both measure the scheduler.
+//! with a store and a futex wake; for several vCPUs all are asked first and waited for then. Both sides run the same guest, which
+//! spins or halts, are in the guest when the clock starts, and take turns, so that the machine's noise hits both. With more vCPUs
+//! that spin than free CPUs, both measure the scheduler.
+//!
+//! What a further vCPU costs over the floor is given in signals, the least that its pause takes.
 //!
 //! `cargo bench -p vcpu --features kvm --bench pause`
 #![expect(
@@ -34,8 +36,10 @@ use vcpu::{Control, PauseGuard, Phase, VcpuId, VcpuSet};
 
 /// `jmp $`.
 const SPIN: &[u8] = &[0xeb, 0xfe];
-/// So long it measures: more rounds on a faster machine.
-const BUDGET: Duration = Duration::from_secs(20);
+/// `hlt`, and again: no interrupt ends it.
+const HALT: &[u8] = &[0xf4, 0xeb, 0xfd];
+/// So long each number of vCPUs is measured: more rounds on a faster machine.
+const BUDGET: Duration = Duration::from_secs(4);
 /// Between the entry of the last vCPU and the next pause.
 const SETTLE: Duration = Duration::from_micros(150);
 
@@ -66,8 +70,8 @@ fn futex(word: &AtomicU32, operation: libc::c_int, value: u32) {
 }
 
 impl Floor {
-    fn new(machine: &Machine, id: u64) -> Self {
-        let mut fd: VcpuFd = machine.descriptor(id, SPIN);
+    fn new(machine: &Machine, id: u64, code: &[u8]) -> Self {
+        let mut fd: VcpuFd = machine.descriptor(id, code);
         let page = KvmRunWrapper::mmap_from_fd(&fd, machine.run_size()).unwrap();
         let shared = Arc::new((
             AtomicU32::new(STOPPED),
@@ -176,11 +180,11 @@ struct Side {
 }
 
 impl Side {
-    fn new(count: u32) -> Self {
+    fn new(count: u32, code: &[u8]) -> Self {
         let machine = machine();
         let (set, parked) = VcpuSet::new_paused(|_, _| {});
         for id in 0..count {
-            let vcpu = machine.vcpu(id.into(), SPIN, quiet as fn(KvmExit<'_>) -> Control);
+            let vcpu = machine.vcpu(id.into(), code, quiet as fn(KvmExit<'_>) -> Control);
             set.add(VcpuId(id), vcpu).unwrap();
         }
         Self {
@@ -215,39 +219,52 @@ impl Drop for Side {
     }
 }
 
+/// With interrupt controllers in the kernel: a vCPU that halts waits there.
 fn machine() -> Machine {
-    Machine::new(false).expect("this benchmark needs /dev/kvm")
+    Machine::new(true).expect("this benchmark needs /dev/kvm")
 }
 
-fn main() {
+/// Measures pauses of so many vCPUs: ours, the floor's, and a signal, in nanoseconds.
+fn measure(count: u32, code: &[u8]) -> (f64, f64, f64, usize) {
     let floor_machine = machine();
-    let mut sides = [1_u32, 2, 4, 8].map(|count| (count, Side::new(count), Vec::new(), Vec::new()));
-    let mut floors: Vec<_> = (0..8).map(|id| Floor::new(&floor_machine, id)).collect();
-    let mut signals = Vec::new();
+    let mut floors: Vec<_> = (0..count)
+        .map(|id| Floor::new(&floor_machine, id.into(), code))
+        .collect();
+    let mut side = Side::new(count, code);
+    let (mut ours, mut floor, mut signals) = (Vec::new(), Vec::new(), Vec::new());
     let begin = Instant::now();
     while begin.elapsed() < BUDGET {
-        for (count, side, ours, floor) in &mut sides {
-            floor.push(Floor::round(&mut floors[..*count as usize]));
-            ours.push(side.round());
-        }
+        floor.push(Floor::round(&mut floors));
+        ours.push(side.round());
         // What one signal more costs its sender.
         let start = Instant::now();
         floors[0].signal();
         signals.push(start.elapsed());
     }
-    let signal = median(&mut signals);
-    println!(
-        "median of {} rounds, sides in turns; a signal {:.1} us",
+    (
+        median(&mut ours),
+        median(&mut floor),
+        median(&mut signals),
         signals.len(),
-        signal / 1e3
-    );
-    for (count, _, ours, floor) in &mut sides {
-        let (ours, floor) = (median(ours), median(floor));
-        println!(
-            "pause_all of {count} / the same floor: {:.2} (floor {:.1} us; difference {:.1} signals)",
-            ours / floor,
-            floor / 1e3,
-            (ours - floor) / signal,
-        );
+    )
+}
+
+fn main() {
+    // `cargo test --benches` starts benchmarks too; there is nothing to check then.
+    if !std::env::args().any(|word| word == "--bench") {
+        return;
+    }
+    println!("medians, sides in turns; (ours - floor) a vCPU in signals");
+    for (what, code) in [("busy", SPIN), ("halted", HALT)] {
+        for count in [1, 2, 8, 64] {
+            let (ours, floor, signal, rounds) = measure(count, code);
+            println!(
+                "pause of {count:>2} {what:<6} / the floor of as many: {:.2}  (floor {:.1} us; {:+.2} signals of {:.1} us a vCPU; {rounds} rounds)",
+                ours / floor,
+                floor / 1e3,
+                (ours - floor) / signal / f64::from(count),
+                signal / 1e3,
+            );
+        }
     }
 }
