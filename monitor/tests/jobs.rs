@@ -256,21 +256,26 @@ fn a_job_that_is_ready_waits_to_be_completed() {
     };
     let wait = |wanted: &str| {
         let until = Instant::now() + PATIENCE;
-        while status("") != wanted {
+        while status() != wanted {
             assert!(Instant::now() < until, "it does not become {wanted}");
         }
     };
-    wait("ready");
     let call = |command: &str| {
         let id = json!({"id": "job0"})
             .as_object()
             .expect("an object")
             .clone();
-        registry.execute(&mut (), command, id).expect("it fits");
+        registry.execute(&mut (), command, id)
     };
-    call("job-pause");
-    call("job-complete");
-    call("job-resume");
+    wait("ready");
+    call("job-pause").expect("it fits");
+    wait("standby");
+    let refused = call("job-complete").expect_err("not now");
+    let text = "Job 'job0' in state 'standby' cannot accept command verb 'complete'";
+    assert_eq!(refused.desc(), text);
+    call("job-resume").expect("it fits");
+    wait("ready");
+    call("job-complete").expect("it fits");
     worker.join().expect("it does not panic");
     let listed = registry.execute(&mut (), "query-jobs", serde_json::Map::new());
     assert_eq!(listed.expect("a list")[0]["status"], "concluded");
