@@ -242,14 +242,7 @@ fn a_job_that_is_ready_waits_to_be_completed() {
         let completed = job.wait_for_complete();
         job.finish(completed);
     });
-    let status = |command: &str| {
-        let id = json!({"id": "job0"})
-            .as_object()
-            .expect("an object")
-            .clone();
-        if !command.is_empty() {
-            registry.execute(&mut (), command, id).expect("it fits");
-        }
+    let status = || {
         let listed = registry.execute(&mut (), "query-jobs", serde_json::Map::new());
         let listed = listed.expect("a list");
         listed[0]["status"].as_str().expect("a status").to_owned()
