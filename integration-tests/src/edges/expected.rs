@@ -6,7 +6,6 @@ use runstate::RunState::{self, *};
 /// States that no run reaches.
 pub(super) const UNREACHED: &[(RunState, &str)] = &[
     (Debug, "there is no debugger yet"),
-    (Watchdog, "no device has a watchdog yet"),
     (InMigrate, "there is no migration"),
     (PostMigrate, "there is no migration"),
     (FinishMigrate, "there is no migration"),

@@ -166,7 +166,10 @@ impl<'a> Coverage<'a> {
                 (true, Some((_, _, why))) => failures.push(format!(
                     "{from} -> {to} was taken: strike it off the list, where it says {why:?}"
                 )),
-                (false, None) => failures.push(format!("{from} -> {to}: no run has taken it")),
+                (false, None) => {
+                    untaken.push(format!("{from} -> {to}: no run has taken it"));
+                    failures.push(format!("{from} -> {to} lacks a run, and a reason"));
+                }
                 (false, Some((_, _, why))) => untaken.push(format!("{from} -> {to}: {why}")),
                 (true, None) => {}
             }
@@ -189,12 +192,12 @@ impl<'a> Coverage<'a> {
 impl fmt::Display for Coverage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { runs, edges, .. } = self;
+        let taken = edges.saturating_sub(self.untaken.len());
         writeln!(
             f,
-            "{} runs reached {} states and took {} of {edges} edges between them:",
+            "{} runs reached {} states and took {taken} of {edges} edges between them:",
             runs.runs,
             runs.reached.len(),
-            runs.taken.len()
         )?;
         for ((from, to), count) in &runs.taken {
             writeln!(f, "  {from} -> {to}, in {count}")?;
@@ -245,7 +248,7 @@ mod tests {
         let mut less = complete();
         less.taken.remove(&(RunState::Suspended, RunState::Paused));
         let text = Coverage::of(&less).to_string();
-        assert!(text.contains("WRONG: suspended -> paused: no run has taken it"));
+        assert!(text.contains("WRONG: suspended -> paused lacks a run, and a reason"));
         assert!(text.ends_with("FAILED"));
     }
 
