@@ -25,7 +25,7 @@ pub mod protocol {
 }
 
 pub use error::{Failure, FailureKind, PauseError, Stuck, VcpuError};
-pub use pause::PauseGuard;
+pub use pause::{PauseGuard, VcpuPause};
 pub use run::{Control, Entry, Kicker, LastExit, VcpuId, VcpuRun};
 pub use set::{VcpuEvent, VcpuEvents, VcpuSet};
 pub use thread::VcpuThread;

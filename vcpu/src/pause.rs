@@ -1,4 +1,4 @@
-//! Pausing all vCPUs: counted, within a deadline, all or nothing.
+//! Pausing all vCPUs: counted, within a deadline, all or nothing. And one vCPU alone, for a debugger.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use crate::error::{PauseError, VcpuError};
 use crate::run::VcpuRun;
 use crate::set::SetInner;
 use crate::sync::lock;
+use crate::thread::VcpuThread;
 
 impl<R: VcpuRun> SetInner<R> {
     /// See [`crate::VcpuSet::pause_all`].
@@ -20,11 +21,17 @@ impl<R: VcpuRun> SetInner<R> {
                 .pauses
                 .checked_add(1)
                 .filter(|&pauses| pauses <= 4095);
-            members.pauses = pauses.ok_or(VcpuError::TooManyPauses)?;
-            for vcpu in members.vcpus.iter() {
-                // There is room in every word: it counts what `pauses` counts.
-                let _room = vcpu.control.request_stop(|| vcpu.kick());
+            let pauses = pauses.ok_or(VcpuError::TooManyPauses)?;
+            for (stopped, vcpu) in members.vcpus.iter().enumerate() {
+                // Pauses of this vCPU alone are in its word too: there may be no room.
+                if !vcpu.control.request_stop(|| vcpu.kick()) {
+                    for vcpu in members.vcpus.iter().take(stopped) {
+                        vcpu.control.cancel_stop();
+                    }
+                    return Err(VcpuError::TooManyPauses);
+                }
             }
+            members.pauses = pauses;
             Arc::clone(&members.vcpus)
         };
         let caller = vcpus.iter().find(|vcpu| vcpu.is_current());
@@ -92,5 +99,49 @@ impl<R: VcpuRun> Drop for PauseGuard<R> {
 impl<R: VcpuRun> fmt::Debug for PauseGuard<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PauseGuard").finish_non_exhaustive()
+    }
+}
+
+impl<R: VcpuRun> VcpuThread<R> {
+    /// See [`VcpuThread::pause`].
+    pub(crate) fn pause_alone(
+        self: &Arc<Self>,
+        deadline: Option<Instant>,
+    ) -> Result<VcpuPause<R>, PauseError> {
+        if self.is_current() {
+            return Err(VcpuError::OwnThread(self.id()));
+        }
+        if !self.control.request_stop(|| self.kick()) {
+            return Err(VcpuError::TooManyPauses);
+        }
+        self.control
+            .wait_stopped(false, deadline)
+            .map_err(|word| {
+                self.control.cancel_stop();
+                VcpuError::Deadline {
+                    stuck: vec![self.stuck(word)],
+                }
+            })
+            .map(|_| VcpuPause {
+                vcpu: Arc::clone(self),
+            })
+    }
+}
+
+/// The pause of one vCPU, as long as it is kept: what a [`PauseGuard`] is for all of them, and counted together with those.
+#[must_use = "the vCPU runs on as soon as this is dropped"]
+pub struct VcpuPause<R: VcpuRun> {
+    vcpu: Arc<VcpuThread<R>>,
+}
+
+impl<R: VcpuRun> Drop for VcpuPause<R> {
+    fn drop(&mut self) {
+        self.vcpu.control.release_stop();
+    }
+}
+
+impl<R: VcpuRun> fmt::Debug for VcpuPause<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("VcpuPause").field(&self.vcpu.id()).finish()
     }
 }

@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use crate::control::ControlWord;
-use crate::error::{Failure, Stuck, VcpuError};
+use crate::error::{Failure, PauseError, Stuck, VcpuError};
+use crate::pause::VcpuPause;
 use crate::run::{Kicker, LastExit, LastExitCell, VcpuId, VcpuRun};
 use crate::set::{VcpuEvent, VcpuEvents};
 use crate::sync::{Builder, JoinHandle, Mutex, ThreadId, current, lock};
@@ -138,6 +139,15 @@ impl<R: VcpuRun> VcpuThread<R> {
     /// Lets go of this vCPU alone, if its exit handler holds it or is about to.
     pub fn release_hold(&self) {
         self.control.release_hold();
+    }
+
+    /// Pauses this vCPU alone, with the same guarantees as [`crate::VcpuSet::pause_all`] gives for all: for a debugger that lets
+    /// some vCPUs run and others not. It runs on when this pause and all those of the set have been taken back.
+    ///
+    /// # Errors
+    /// [`VcpuError::OwnThread`], [`VcpuError::TooManyPauses`], and [`VcpuError::Deadline`]: then it runs on.
+    pub fn pause(self: &Arc<Self>, deadline: Option<Instant>) -> Result<VcpuPause<R>, PauseError> {
+        self.pause_alone(deadline)
     }
 
     /// Runs `f` on the vCPU's thread and waits for its result: at once if the vCPU is paused, halted, held or failed, else

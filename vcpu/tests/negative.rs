@@ -100,8 +100,18 @@ fn pauses_without_end_are_refused_and_counted_right() {
     // A vCPU that is added now is born with all of them.
     let late = set.add(VcpuId(1), FakeVcpu::new()).unwrap();
     assert_eq!(late.word().stops(), 4095);
+    assert!(matches!(late.pause(soon()), Err(VcpuError::TooManyPauses)));
     drop(guards);
     assert_eq!(late.word().stops(), 0);
+    // Pauses of one vCPU alone count too, and where there is no room for it, a pause of all is no pause of some.
+    let alone: Vec<_> = (0..4095).map(|_| late.pause(soon()).unwrap()).collect();
+    assert!(matches!(
+        set.pause_all(soon()),
+        Err(VcpuError::TooManyPauses)
+    ));
+    assert!(!set.is_paused());
+    assert_eq!(set.vcpus()[0].word().stops(), 0);
+    drop(alone);
     set.pause_all(soon()).unwrap().resume();
     set.shutdown(soon()).unwrap();
 }

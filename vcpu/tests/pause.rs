@@ -281,3 +281,42 @@ fn a_vcpu_outside_the_guest_is_not_signalled() {
     release.send(()).unwrap();
     set.shutdown(soon()).unwrap();
 }
+
+#[test]
+fn one_vcpu_is_paused_and_the_others_run() {
+    let (set, guests) = set_of(2);
+    in_guest(&guests);
+    let alone = set.get(VcpuId(1)).unwrap().pause(soon()).unwrap();
+    assert_eq!(set.get(VcpuId(1)).unwrap().state(), VcpuState::Paused);
+    assert!(!set.is_paused());
+    // A pause of all begins and ends meanwhile, and registers can be read.
+    set.pause_all(soon()).unwrap().resume();
+    for guest in &guests {
+        guest.push(Step::Instructions(7));
+    }
+    eventually("the other one runs", || rip(&set) == 7);
+    let of_it = |set: &VcpuSet<FakeVcpu>| {
+        set.run_on(VcpuId(1), soon(), |vcpu| vcpu.registers().rip)
+            .unwrap()
+    };
+    assert_eq!(of_it(&set), 0);
+    drop(alone);
+    eventually("it runs on", || of_it(&set) == 7);
+    set.shutdown(soon()).unwrap();
+}
+
+#[test]
+fn a_vcpu_that_is_kept_out_stays_out_when_a_hold_is_released() {
+    let (set, guests) = set_of(2);
+    in_guest(&guests);
+    let all = set.pause_all(soon()).unwrap();
+    let alone = set.get(VcpuId(0)).unwrap().pause(soon()).unwrap();
+    set.release_held();
+    all.resume();
+    guests[0].push(Step::Instructions(7));
+    thread::sleep(Duration::from_millis(20));
+    assert_eq!(rip(&set), 0);
+    drop(alone);
+    eventually("it runs on", || rip(&set) == 7);
+    set.shutdown(soon()).unwrap();
+}
