@@ -11,7 +11,10 @@ use crate::stream::Stream;
 /// Starts logging. RUST_LOG says what.
 pub(crate) fn start() {
     let filter = env_logger::Env::default().default_filter_or("info");
-    let mut logger = env_logger::Builder::from_env(filter);
+    let mut logger = env_logger::Builder::new();
+    // A line for each packet that it does not know: its client decides how many that are.
+    logger.filter_module("gdbstub", log::LevelFilter::Off);
+    logger.parse_env(filter);
     // Without standard error there is nobody to tell anything.
     if let Ok(stream) = Stream::stderr() {
         logger.target(env_logger::Target::Pipe(Box::new(Lossy::new(stream))));

@@ -36,6 +36,8 @@ pub(crate) struct Vm {
     serial_room: Arc<dyn Notify>,
     /// What a guest that cannot be woken up comes to.
     requests: Arc<Requests>,
+    /// Called when the machine has been reset.
+    on_reset: RefCell<Option<Box<dyn Fn()>>>,
 }
 
 impl std::fmt::Debug for Vm {
@@ -61,7 +63,13 @@ impl Vm {
             unfit: Cell::new(false),
             serial_room,
             requests,
+            on_reset: RefCell::new(None),
         }
+    }
+
+    /// Has `call` called each time when the machine has been reset and its vCPUs do not run yet.
+    pub(crate) fn on_reset(&self, call: impl Fn() + 'static) {
+        *self.on_reset.borrow_mut() = Some(Box::new(call));
     }
 
     fn stop_clock_now(&self) {
@@ -119,6 +127,9 @@ impl Machine for Vm {
             .reset(kind, Instant::now().checked_add(PATIENCE))
             .map_err(MachineError::new)?;
         self.unfit.set(false);
+        if let Some(call) = &*self.on_reset.borrow() {
+            call();
+        }
         // The UART's FIFO is empty now, and it does not say so of itself.
         self.serial_room.notify();
         Ok(())

@@ -11,6 +11,7 @@
 //!             ├─ console   what people ask for at the human monitor
 //!             ├─ qtest     what a test client does in place of a guest ──▶ platform
 //!             ├─ endpoint  the streams that clients come through
+//!             ├─ gdb       what a debugger asks for    ──▶ lifecycle, vCPUs
 //!             ├─ events    what happens ──▶ monitor's clients and log
 //!             ├─ trace     what happened, as a file, a table, a picture
 //!             ├─ lines     serial, terminal; pidfile
@@ -30,6 +31,7 @@ mod escalation;
 mod events;
 #[cfg(test)]
 mod exits;
+mod gdb;
 mod guest;
 mod inventory;
 mod lines;

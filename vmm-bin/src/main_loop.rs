@@ -5,6 +5,7 @@
 //!   ┌─▶ event manager   serial line, monitor sockets, bells (device timers, posted requests)
 //!   │   devices         what is due by now
 //!   │   monitor, qtest  one command of each client
+//!   │   gdb             one packet, and what vCPUs have stopped for
 //!   │   lifecycle       what the commands, the guest and the signals have latched
 //!   │   monitor, qtest  events, then replies
 //!   └── unless the lifecycle says that the process ends
@@ -28,6 +29,7 @@ use vmm_sys_util::epoll::EventSet;
 use crate::doorbell::Doorbell;
 use crate::escalation::Ending;
 use crate::events::Announcer;
+use crate::gdb::Gdb;
 use crate::machine::{Time, Vm, heed_alarm};
 use crate::platform;
 use crate::qmp::Monitor;
@@ -93,6 +95,7 @@ impl MainLoop {
         machine: &platform::Machine,
         mut monitor: Option<&mut Monitor>,
         mut qtest: Option<&mut Qtest>,
+        mut gdb: Option<&mut Gdb>,
     ) -> Result<ExitStatus, Error> {
         loop {
             let before = lifecycle.state();
@@ -111,7 +114,13 @@ impl MainLoop {
             if let Some(qtest) = &mut qtest {
                 qtest.dispatch(machine, lifecycle.state(), lifecycle.requests());
             }
+            if let Some(gdb) = &mut gdb {
+                gdb.serve();
+            }
             let turn = lifecycle.dispatch();
+            if let Some(gdb) = &mut gdb {
+                gdb.report();
+            }
             if lifecycle.state() == RunState::Suspended && before != RunState::Suspended {
                 heed_alarm(machine, lifecycle.requests());
             }

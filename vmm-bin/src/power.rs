@@ -10,18 +10,30 @@ use devices::{PowerRequest, WakeupReason};
 use lifecycle::{Posted, Requests, ShutdownCause};
 use vcpu::VcpuId;
 
-use crate::platform::{GuestEvents, GuestExit, Onward};
+use crate::gdb::Hits;
+use crate::platform::{DebugHit, GuestEvents, GuestExit, Onward};
 
 /// Where the devices of a machine post.
 #[derive(Debug)]
 pub(crate) struct Power {
     requests: Arc<Requests>,
+    /// Where vCPUs leave word for the debugger, if the guest may have one.
+    hits: Option<Arc<Hits>>,
 }
 
 impl Power {
     /// Passes what devices ask on to `requests`.
     pub(crate) fn new(requests: Arc<Requests>) -> Self {
-        Self { requests }
+        Self {
+            requests,
+            hits: None,
+        }
+    }
+
+    /// Has vCPUs that stop for a debugger leave word at `hits`.
+    pub(crate) fn with_debugger(mut self, hits: Option<Arc<Hits>>) -> Self {
+        self.hits = hits;
+        self
     }
 }
 
@@ -57,6 +69,10 @@ impl GuestEvents for Power {
 
     fn enable_wakeup(&self, reason: WakeupReason, enabled: bool) {
         self.requests.enable_wakeup(wakeup_reason(reason), enabled);
+    }
+
+    fn debug(&self, cpu: VcpuId, hit: DebugHit) -> bool {
+        self.hits.as_ref().map(|hits| hits.post(cpu, hit)).is_some()
     }
 
     fn vcpu_exit(&self, _cpu: VcpuId, exit: GuestExit) -> Onward {

@@ -34,6 +34,7 @@ use crate::doorbell::Doorbell;
 use crate::endpoint::{Endpoint, Inherited};
 use crate::error::Error;
 use crate::events::Announcer;
+use crate::gdb::{Gdb, Hits};
 use crate::inventory::Facts;
 use crate::lines::{Lines, raw_mode};
 use crate::machine::{Vm, fall_asleep, on_vcpu_event, press_power_button, say_why_woken};
@@ -68,6 +69,7 @@ struct Visible {
     monitor: Vec<Endpoint>,
     qtest: Option<Endpoint>,
     serial: Option<MonitorSocket>,
+    gdb: Option<Endpoint>,
 }
 
 impl Visible {
@@ -80,6 +82,7 @@ impl Visible {
             monitor: Vec::new(),
             qtest: None,
             serial: None,
+            gdb: None,
         }
     }
 
@@ -184,6 +187,16 @@ fn start_up(
             }),
             undo(|visible| visible.serial = None),
         )
+        .with(
+            StartupPhase::Sockets,
+            task(|config, visible| {
+                if let Some(gdb) = &config.gdb {
+                    visible.gdb = visible.open(&[("--gdb", &gdb.address)])?.pop();
+                }
+                Ok(())
+            }),
+            undo(|visible| visible.gdb = None),
+        )
         .run(|phase| trace!("start-up: {phase}"))
         .map_err(|failed| failed.error)
 }
@@ -198,7 +211,12 @@ fn run_visible(
     let line = Line::new().map_err(Error::Descriptors)?;
     let debug_line = config.debugcon.as_ref().map(|_| Line::new()).transpose();
     let debug_line = debug_line.map_err(Error::Descriptors)?;
-    let (machine, pause) = build(config, &line, debug_line.as_ref(), bell, requests)?;
+    let hits = config
+        .gdb
+        .as_ref()
+        .map(|_| Arc::new(Hits::new(Arc::clone(bell))));
+    let power = Power::new(Arc::clone(requests)).with_debugger(hits.clone());
+    let (machine, pause) = build(config, &line, debug_line.as_ref(), bell, requests, power)?;
     let machine = Rc::new(machine);
     let qmp = std::mem::take(&mut visible.borrow_mut().qmp);
     let qmp = config.has_monitor().then(|| Listening::on(qmp)).transpose();
@@ -265,14 +283,25 @@ fn run_visible(
     if let Some(qtest) = &qtest {
         lines.main_loop.add(qtest.subscriber());
     }
+    let mut gdb = connect_gdb(config, &visible.borrow(), &machine, &lifecycle, hits)?;
+    if let Some(gdb) = &gdb {
+        lines.main_loop.add(gdb.subscriber());
+    }
     // All that is ever opened is open.
     sandbox::enter(config.seccomp, machine.vcpus())?;
     if config.autostart {
         lifecycle.start().map_err(Error::Start)?;
     }
-    let ended = lines
-        .main_loop
-        .run(&lifecycle, &machine, monitor.as_mut(), qtest.as_mut());
+    let ended = lines.main_loop.run(
+        &lifecycle,
+        &machine,
+        monitor.as_mut(),
+        qtest.as_mut(),
+        gdb.as_mut(),
+    );
+    if let (Some(gdb), Ok(status)) = (&mut gdb, &ended) {
+        gdb.exited(status.code().to_le_bytes()[0]);
+    }
 
     signals::tearing_down();
     tear_down(
@@ -309,6 +338,7 @@ fn build(
     debug_line: Option<&Line>,
     bell: &Arc<Doorbell>,
     requests: &Arc<Requests>,
+    power: Power,
 ) -> Result<(platform::Machine, vcpu::PauseGuard<platform::Vcpu>), Error> {
     let described = platform::Config {
         accel: accelerator(config.accel),
@@ -326,11 +356,13 @@ fn build(
         debugcon: debug_line.map(|line| line.output() as Arc<dyn Output>),
         rearm: Arc::new(move || rearm.ring()),
     };
-    let power = Arc::new(Power::new(Arc::clone(requests)));
     let failed = Arc::clone(requests);
     let on_event = move |id: VcpuId, event: VcpuEvent| on_vcpu_event(&failed, id, event);
     Ok(platform::Machine::new(
-        &described, &outlets, power, on_event,
+        &described,
+        &outlets,
+        Arc::new(power),
+        on_event,
     )?)
 }
 
@@ -339,6 +371,22 @@ fn accelerator(accel: Accel) -> platform::Accelerator {
         Accel::Kvm => platform::Accelerator::Kvm(platform::KVM_DEVICE.into()),
         Accel::Qtest => platform::Accelerator::Qtest,
     }
+}
+
+/// The gdb stub, if the user wants one.
+fn connect_gdb(
+    config: &Config,
+    visible: &Visible,
+    machine: &Rc<platform::Machine>,
+    lifecycle: &Rc<Lifecycle<Vm, Announcer>>,
+    hits: Option<Arc<Hits>>,
+) -> Result<Option<Gdb>, Error> {
+    let (Some(wanted), Some(listener), Some(hits)) = (&config.gdb, &visible.gdb, hits) else {
+        return Ok(None);
+    };
+    let (machine, lifecycle) = (Rc::clone(machine), Rc::clone(lifecycle));
+    let gdb = Gdb::new(listener, wanted.description, machine, lifecycle, hits);
+    gdb.map(Some).map_err(Error::Descriptors)
 }
 
 fn boot_source(guest: &Guest) -> BootSource {

@@ -21,6 +21,8 @@ EXAMPLES
   A picture of what the lifecycle went through (see vmm-bin trace --help):
       vmm-bin --trace vm.trace
       vmm-bin trace svg vm.trace > vm.svg
+  A guest that waits for gdb (`target remote :1234`):
+      vmm-bin -s -S
 
 KEYS (--serial stdio on a terminal, --serial mon:stdio)
   Ctrl-A x       end the VM and this program

@@ -24,6 +24,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 use lifecycle::Actions;
 
+use crate::gdb::Description;
 use crate::trace::Look;
 pub(crate) use address::{Address, Side};
 use claims::Claims;
@@ -146,6 +147,15 @@ pub(crate) enum Seccomp {
     Log,
 }
 
+/// A gdb stub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Gdb {
+    /// Where gdb connects to.
+    pub(crate) address: Address,
+    /// What it is told that the guest is.
+    pub(crate) description: Description,
+}
+
 /// A VM, as the command line describes it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Config {
@@ -179,6 +189,8 @@ pub(crate) struct Config {
     pub(crate) monitor: Vec<Address>,
     /// Where the test client is that plays the guest.
     pub(crate) qtest: Option<Address>,
+    /// The gdb stub.
+    pub(crate) gdb: Option<Gdb>,
     /// What to do when the guest reboots, powers off, panics.
     pub(crate) actions: Actions,
     /// Start at once; otherwise wait for the monitor's `cont`.
@@ -245,6 +257,10 @@ fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
     // Test clients listen and have the program connect.
     let qtest = addresses("--qtest", options.qtest.as_slice(), Side::Client)?.pop();
     values::check_qtest(accel, qtest.as_ref())?;
+    let gdb = gdb(&options)?;
+    if let Some(gdb) = &gdb {
+        claims.note("--gdb", &gdb.address)?;
+    }
     let (serial, serial_wakes) = match &options.serial {
         Some(text) => values::serial_line(text)?,
         // The standard streams are somebody else's.
@@ -274,6 +290,7 @@ fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
         qmp,
         monitor,
         qtest,
+        gdb,
         actions,
         autostart: !options.stopped,
         exit_codes: values::exit_codes(&options.exit_codes)?,
@@ -287,6 +304,24 @@ fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
         trace: options.trace.clone(),
         guest: guest(options)?,
     })
+}
+
+/// `--gdb`, or `-s`, which is short for it.
+fn gdb(options: &Options) -> Result<Option<Gdb>, UsageError> {
+    let given = match (&options.gdb, options.gdb_here) {
+        (Some(given), _) => given,
+        (None, true) => "tcp:127.0.0.1:1234",
+        (None, false) => return Ok(None),
+    };
+    if values::accel(&options.accel)? == Accel::Qtest {
+        return Err(UsageError::contradiction(
+            "--gdb is for a guest that runs, and --accel qtest executes nothing",
+            "leave one of them out",
+        ));
+    }
+    // The guest that is part of this program never leaves 16-bit code.
+    let embedded = options.kernel.is_none() && options.firmware.is_none();
+    values::gdb(given, embedded).map(Some)
 }
 
 fn guest(options: Options) -> Result<Guest, UsageError> {

@@ -126,6 +126,12 @@ pub(super) struct Options {
     /// --qmp, but server=off (connect) unless given
     #[arg(long, value_name = "WHERE", help_heading = "Lifecycle")]
     pub(super) qtest: Option<String>,
+    /// Wait for gdb: tcp:HOST:PORT or unix:PATH; with ,arch=i386 gdb sees a 16- or 32-bit guest
+    #[arg(long, value_name = "WHERE", help_heading = "Lifecycle")]
+    pub(super) gdb: Option<String>,
+    /// The same as --gdb tcp:127.0.0.1:1234
+    #[arg(short = 's', help_heading = "Lifecycle")]
+    pub(super) gdb_here: bool,
     /// Do not start the guest; the monitor's `cont` does
     #[arg(short = 'S', help_heading = "Lifecycle")]
     pub(super) stopped: bool,

@@ -202,6 +202,21 @@ fn bad_values_are_named_with_what_would_do() {
             &["no input", "stdio or unix:PATH"],
         ),
         (&["--qmp", "udp:1:2"], &["--qmp udp:1:2", "unix:PATH"]),
+        (&["--gdb", "1234"], &["--gdb 1234", "tcp:HOST:PORT"]),
+        (
+            &["--gdb", "tcp:1234"],
+            &["lacks a host or a port", "tcp:HOST:PORT"],
+        ),
+        (
+            &["--gdb", "stdio"],
+            &["--gdb", "tcp:HOST:PORT or unix:PATH"],
+        ),
+        (
+            &["--gdb", "unix:/g,server=off"],
+            &["waits for gdb", "tcp:HOST:PORT or unix:PATH"],
+        ),
+        (&["--gdb", "unix:"], &["lacks the path"]),
+        (&["--gdb", "unix:/g,arch=arm"], &["arch", "i386 or x86-64"]),
         (
             &["--qmp", "unix:/tmp/q,serve=on"],
             &["--qmp", "'serve=on'", "server=on or server=off"],
@@ -419,4 +434,36 @@ fn a_trace_is_written_or_looked_at() {
         assert!(refused(wrong).contains("trace svg FILE"), "{wrong:?}");
     }
     assert!(refused(&["trace", "show", "t", "--to", "x"]).contains("--to"));
+}
+
+#[test]
+fn gdb_is_waited_for_where_it_was_said() {
+    let gdb = |args: &[&str]| run(args).gdb.unwrap();
+    let side = Side::Server;
+    let tcp = |host: &str, port| Address::Tcp {
+        host: host.into(),
+        port,
+        side,
+    };
+    assert_eq!(run(&[]).gdb, None);
+    assert_eq!(gdb(&["-s"]).address, tcp("127.0.0.1", 1234));
+    assert_eq!(gdb(&["-gdb", "tcp::1"]).address, tcp("127.0.0.1", 1));
+    assert_eq!(gdb(&["--gdb", "tcp:[::1]:0"]).address, tcp("::1", 0));
+    let path = "/tmp/g".into();
+    let unix = Address::Unix { path, side };
+    assert_eq!(gdb(&["-s", "--gdb", "unix:/tmp/g"]).address, unix);
+    // What the guest is, unless it is said.
+    assert_eq!(gdb(&["-s"]).description, Description::I386);
+    let kernel = gdb(&["-s", "--kernel", "k"]);
+    assert_eq!(kernel.description, Description::X86_64);
+    let told = gdb(&["--gdb", "tcp::1,arch=i386", "--kernel", "k"]);
+    assert_eq!(told.description, Description::I386);
+    let told = gdb(&["--gdb", "unix:/tmp/g,arch=x86-64"]);
+    assert_eq!(
+        (told.address, told.description),
+        (unix, Description::X86_64)
+    );
+    let both = refused(&["--gdb", "unix:/a", "--qmp", "unix:/a"]);
+    assert!(both.contains("--qmp has it already"), "{both}");
+    assert!(refused(&["-s", "--accel", "qtest"]).contains("executes nothing"));
 }

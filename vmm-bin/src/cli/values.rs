@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::address::{Address, Side};
 use super::error::UsageError;
-use super::{Accel, ExitCodes, Seccomp, SerialTarget};
+use super::{Accel, ExitCodes, Gdb, Seccomp, SerialTarget};
+use crate::gdb::Description;
 use crate::platform::Backing;
 
 /// The most vCPUs: local APIC ids have 8 bits, and two of their values are taken.
@@ -167,6 +168,37 @@ fn serial(text: &str) -> Result<SerialTarget, UsageError> {
             Err(UsageError::value("--serial", text, "is not known", remedy))
         }
     }
+}
+
+/// `--gdb`; the description of an embedded guest is another one.
+pub(super) fn gdb(text: &str, embedded: bool) -> Result<Gdb, UsageError> {
+    let bad = |problem: &str, remedy: &str| UsageError::value("--gdb", text, problem, remedy);
+    let (address, description) = match text.rsplit_once(",arch=") {
+        None if embedded => (text, Description::I386),
+        None => (text, Description::X86_64),
+        Some((address, "i386")) => (address, Description::I386),
+        Some((address, "x86-64")) => (address, Description::X86_64),
+        Some(_) => return Err(bad("has an unknown value for arch", "use i386 or x86-64")),
+    };
+    let address = Address::parse("--gdb", address, Side::Server)?;
+    let waits = matches!(
+        address,
+        Address::Unix {
+            side: Side::Server,
+            ..
+        } | Address::Tcp {
+            side: Side::Server,
+            ..
+        }
+    );
+    if !waits {
+        let remedy = "use tcp:HOST:PORT or unix:PATH";
+        return Err(bad("is no place where this program waits for gdb", remedy));
+    }
+    Ok(Gdb {
+        address,
+        description,
+    })
 }
 
 /// `--debugcon`.

@@ -152,6 +152,11 @@ impl Machine {
         &self.vcpus
     }
 
+    /// The guest's memory, for its debugger.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
     /// COM1, for its input.
     pub(crate) fn serial(&self) -> &Arc<Serial> {
         self.board.serial()

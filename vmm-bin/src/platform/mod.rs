@@ -41,5 +41,5 @@ pub(crate) use self::kvm::{DEVICE as KVM_DEVICE, MOST_CPUS};
 pub(crate) use self::machine::{Config, Machine, Outlets};
 pub(crate) use self::memory::Backing;
 pub(crate) use self::rtc_time::{RtcSource, RtcTime};
-pub(crate) use self::vcpu_run::{GuestEvents, GuestExit, Onward};
+pub(crate) use self::vcpu_run::{DebugHit, GuestEvents, GuestExit, Onward};
 pub(crate) use self::watchdogs::Watchdogs;

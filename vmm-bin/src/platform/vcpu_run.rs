@@ -5,6 +5,7 @@
 //! | port or MMIO access | an access on the bus |
 //! | shutdown (triple fault) | [`GuestExit::TripleFault`] |
 //! | system event 1, 2, 3 | [`GuestExit::Shutdown`], [`GuestExit::Reset`], [`GuestExit::Crash`] |
+//! | debug | told to [`GuestEvents::debug`], and the vCPU holds |
 //! | anything else | the vCPU fails, and its owner is told why |
 //!
 //! The rule that must never be broken: a handler posts and returns. It waits for nobody, and a
@@ -73,7 +74,15 @@ pub(crate) trait GuestEvents: Send + Sync {
     fn vcpu_exit(&self, cpu: VcpuId, exit: GuestExit) -> Onward;
     /// A guest says whether `reason` may wake it.
     fn enable_wakeup(&self, reason: WakeupReason, enabled: bool);
+    /// A vCPU has come to a breakpoint, a watchpoint or the end of a step, and holds. `false` if
+    /// nobody debugs the guest: that is a failure.
+    fn debug(&self, _cpu: VcpuId, _hit: DebugHit) -> bool {
+        false
+    }
 }
+
+/// Where and why a vCPU stopped for its debugger: `KVM_EXIT_DEBUG`.
+pub(crate) type DebugHit = kvm_bindings::kvm_debug_exit_arch;
 
 /// Between the devices and [`GuestEvents`]: counts the requests after which a vCPU must hold.
 ///
@@ -177,6 +186,7 @@ impl ExitHandler for Handler {
             KvmExit::MmioWrite { address, data } => {
                 self.access(|this| this.mmio.write(address, data))
             }
+            KvmExit::Debug(hit) if self.gate.events.debug(self.id, hit) => Control::Hold,
             other => match GuestExit::of(&other) {
                 Some(asked) => self.ask(asked),
                 None => Control::Failed(other.failure()),

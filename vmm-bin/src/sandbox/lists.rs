@@ -88,6 +88,10 @@ pub(super) const VCPU: Role = Role {
         requests::KVM_SET_MP_STATE,
         requests::KVM_SET_DEBUGREGS,
         requests::KVM_SET_VCPU_EVENTS,
+        // gdb, besides: paging, breakpoints.
+        requests::KVM_GET_XSAVE,
+        requests::KVM_TRANSLATE,
+        requests::KVM_SET_GUEST_DEBUG,
     ],
 };
 
