@@ -386,6 +386,7 @@ mod cmos_rtc {
                     .restore(&State {
                         offset_ns,
                         seen_ns,
+                        period_start_ns: seen_ns.min(good.period_start_ns),
                         ..good.clone()
                     })
                     .unwrap();

@@ -56,6 +56,7 @@ impl State {
             cmos: [0; 128],
             offset_ns: 0,
             seen_ns: wall_ns,
+            period_start_ns: wall_ns,
         };
         state.set(A, A_FRESH);
         state.set(B, B_FRESH);
@@ -91,15 +92,18 @@ impl State {
     /// However long the time since the last call, the cost is the same, and each flag is set once.
     /// A wall clock that was set back starts over from where it is.
     pub(super) fn advance(&mut self, wall_ns: u64) -> bool {
-        let (from, to) = (self.guest_ns(self.seen_ns), self.guest_ns(wall_ns));
-        self.seen_ns = wall_ns;
+        let seen = std::mem::replace(&mut self.seen_ns, wall_ns);
+        let (from, to) = (self.guest_ns(seen), self.guest_ns(wall_ns));
+        if to < from {
+            self.period_start_ns = wall_ns;
+        }
         if to <= from {
             return false;
         }
         let mut flags = 0;
         if self
             .period_shift()
-            .is_some_and(|shift| cycles(from) >> shift < cycles(to) >> shift)
+            .is_some_and(|shift| self.periods(seen, shift) < self.periods(wall_ns, shift))
         {
             flags |= PERIODIC;
         }
@@ -125,24 +129,21 @@ impl State {
         let mut next: Option<i128> = None;
         let mut offer = |at: i128| next = Some(next.map_or(at, |next| next.min(at)));
         if let Some(shift) = self.period_shift().filter(|_| waits(PERIODIC)) {
-            let cycle = (cycles(now) >> shift).saturating_add(1) << shift;
-            offer(
-                cycle
-                    .saturating_mul(SECOND)
-                    .saturating_add(CRYSTAL_HZ - 1)
-                    .div_euclid(CRYSTAL_HZ),
-            );
+            let cycle = self.periods(self.seen_ns, shift).saturating_add(1) << shift;
+            let after = cycle
+                .saturating_mul(SECOND)
+                .saturating_add(CRYSTAL_HZ - 1)
+                .div_euclid(CRYSTAL_HZ);
+            offer(self.guest_ns(self.period_start_ns).saturating_add(after));
         }
         if !self.is_held() {
             if waits(UPDATE) {
                 offer(i128::from(seconds(now).saturating_add(1)).saturating_mul(SECOND));
             }
             // An alarm is a wake source, so it counts even while its flag still stands.
-            let at = self
-                .alarm()
-                .next_after(seconds(now))
-                .filter(|_| enabled & ALARM_ENABLE != 0);
-            if let Some(at) = at {
+            if enabled & ALARM_ENABLE != 0
+                && let Some(at) = self.alarm().next_after(seconds(now))
+            {
                 offer(i128::from(at).saturating_mul(SECOND));
             }
         }
@@ -216,6 +217,7 @@ impl State {
         let interrupts = flags & self.get(B) & (PERIODIC | ALARM | UPDATE) != 0;
         self.index < 0x80
             && (-MAX_OFFSET..=MAX_OFFSET).contains(&self.offset_ns)
+            && self.period_start_ns <= self.seen_ns
             && self.get(A) & UPDATING == 0
             && self.get(D) == BATTERY_GOOD
             && (flags & INTERRUPT != 0 || !interrupts)
@@ -236,7 +238,11 @@ impl State {
     fn control(&mut self, wall_ns: u64, change: impl FnOnce(&mut Self)) {
         let (held, stopped) = (self.is_held(), self.is_divider_stopped());
         let (registers, phase) = (self.registers(wall_ns), self.phase(wall_ns));
+        let period = self.period_shift();
         change(self);
+        if self.period_shift() != period {
+            self.begin_period(period, wall_ns);
+        }
         match (held, self.is_held()) {
             (false, true) => self.hold(registers),
             (true, false) => {
@@ -298,6 +304,24 @@ impl State {
         let [second, minute, hour] =
             [ALARM_SECOND, ALARM_MINUTE, ALARM_HOUR].map(|at| self.get(at));
         Alarm::new(second, minute, hour, self.get(B))
+    }
+
+    /// A new periodic rate. Its first period begins where the last one at the old rate did; or now,
+    /// if there was none.
+    fn begin_period(&mut self, old: Option<u32>, wall_ns: u64) {
+        let begun = old.map(|shift| {
+            let cycles = self.periods(wall_ns, shift) << shift;
+            let passed = cycles.saturating_mul(SECOND).div_euclid(CRYSTAL_HZ);
+            u64::try_from(passed).unwrap_or(u64::MAX)
+        });
+        self.period_start_ns = begun.map_or(wall_ns, |passed| {
+            self.period_start_ns.saturating_add(passed).min(wall_ns)
+        });
+    }
+
+    /// How many periods have ended since they are counted.
+    fn periods(&self, wall_ns: u64, shift: u32) -> i128 {
+        cycles(i128::from(wall_ns.saturating_sub(self.period_start_ns))) >> shift
     }
 
     /// The periodic rate, as a power of two of crystal cycles; `None` if there is none.

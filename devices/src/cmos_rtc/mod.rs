@@ -12,6 +12,9 @@
 //! The guest's time is the wall clock plus an offset, which the guest moves by setting its clock.
 //! While the guest holds the clock (SET, or the divider's reset) its registers are plain memory.
 //!
+//! A new rate of the periodic interrupt counts from the last period of the old one, as in QEMU. (The
+//! data sheet leaves open when the first period at a rate ends.)
+//!
 //! The chip has no thread. [`Timed::next_deadline`] says when it has something to interrupt for;
 //! [`Timed::tick`] does it. An alarm that is enabled also asks to wake a suspended VM.
 //!
@@ -115,6 +118,9 @@ pub struct State {
     pub offset_ns: i128,
     /// The wall clock up to which flags and alarms have been worked out.
     pub seen_ns: u64,
+    /// The wall clock from which the periods of the periodic interrupt are counted. Not after
+    /// `seen_ns`.
+    pub period_start_ns: u64,
 }
 
 /// The clock.

@@ -517,6 +517,7 @@ mod cmos_rtc_fixture {
             state.cmos[0x0c] = volatile[1].1;
             state.cmos[0x0f] = volatile[2].1;
             (state.offset_ns, state.seen_ns) = (fresh.offset_ns, fresh.seen_ns);
+            state.period_start_ns = fresh.period_start_ns;
         }
 
         /// An alarm is set for the next second, whatever the clock's mode was.

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use devices::cmos_rtc::{CmosRtc, Memory, Wiring};
 use devices::{
-    IrqProbe, ManualClock, PowerProbe, PowerRequest, ResetType, Resettable, SaveRestore, Timed,
-    WakeupReason,
+    Clock as _, IrqProbe, ManualClock, PowerProbe, PowerRequest, ResetType, Resettable,
+    SaveRestore, Timed, WakeupReason,
 };
 
 use crate::{inb, outb};
@@ -250,6 +250,43 @@ fn the_periodic_interrupt_keeps_its_rate() {
     rig.set(0x0a, 0x20);
     rig.set(0x0b, HOURS_24 | PIE);
     assert_eq!(rig.rtc.next_deadline(), None, "rate 0 is none");
+}
+
+#[test]
+fn a_new_periodic_rate_counts_from_the_last_period() {
+    let rig = Rig::new();
+    rig.set(0x0a, 0x2d);
+    rig.set(0x0b, HOURS_24 | PIE);
+    let mut ends = 0;
+    for round in 0..50 {
+        // 8 Hz, then 2 Hz.
+        for (rate, period) in [(0x2d, SECOND / 8), (0x2f, SECOND / 2)] {
+            rig.set(0x0a, rate);
+            ends += period;
+            assert_eq!(rig.run(), ends, "round {round}");
+            assert_eq!(rig.get(0x0c) & 0xc0, 0xc0);
+        }
+    }
+    // Where nothing was counted, a period begins now: after rate 0, and after the divider's reset.
+    for stop in [0x20, 0x7f] {
+        rig.set(0x0a, stop);
+        rig.clock.advance(SECOND / 3);
+        assert_eq!(rig.rtc.next_deadline(), None);
+        rig.set(0x0a, 0x2f);
+        ends = rig.clock.now_ns() - START + SECOND / 2;
+        assert_eq!(rig.run(), ends);
+        rig.get(0x0c);
+    }
+    // The guest's clock has no part in it.
+    rig.clock.advance(SECOND / 4);
+    rig.set(0x00, 0x07);
+    assert_eq!(rig.run(), ends + SECOND / 2);
+    // A wall clock that is set back by a day does not stop it for a day.
+    rig.get(0x0c);
+    rig.clock.set(START - 86_400 * SECOND);
+    rig.rtc.tick();
+    let due = rig.rtc.next_deadline().unwrap();
+    assert_eq!(due, START - 86_400 * SECOND + SECOND / 2);
 }
 
 #[test]
