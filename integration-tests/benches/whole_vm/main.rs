@@ -45,14 +45,11 @@ fn main() -> Outcome<()> {
         None,
         &starts(&sides)?,
     );
+    let resident = residents(&sides)?;
     let mut vms = Vec::new();
     for side in &sides {
         vms.push(Vm::start(side)?);
     }
-    let resident = vms
-        .iter()
-        .map(Vm::resident_without_guest)
-        .collect::<Outcome<Vec<_>>>()?;
     report(
         "reset to the first guest byte",
         &sides,
@@ -122,16 +119,28 @@ fn ratio(ours: f64, theirs: f64) -> String {
 }
 
 /// The middle one.
-fn median(mut times: Vec<Duration>) -> Outcome<Duration> {
-    times.sort_unstable();
-    times
-        .get(times.len() / 2)
+fn median<T: Ord + Copy>(mut figures: Vec<T>) -> Outcome<T> {
+    figures.sort_unstable();
+    figures
+        .get(figures.len() / 2)
         .copied()
         .ok_or_else(|| "nothing was measured".into())
 }
 
-fn medians(times: Vec<Vec<Duration>>) -> Outcome<Vec<Duration>> {
-    times.into_iter().map(median).collect()
+fn medians<T: Ord + Copy>(figures: Vec<Vec<T>>) -> Outcome<Vec<T>> {
+    figures.into_iter().map(median).collect()
+}
+
+/// Resident bytes without the guest's memory. How much of its program a process maps depends on where it
+/// lies, which is random.
+fn residents(sides: &[Side]) -> Outcome<Vec<u64>> {
+    let mut bytes = vec![Vec::new(); sides.len()];
+    for _ in 0..STARTS {
+        for (side, bytes) in sides.iter().zip(&mut bytes) {
+            bytes.push(Vm::start(side)?.resident_without_guest()?);
+        }
+    }
+    medians(bytes)
 }
 
 /// From exec to the first byte that the guest prints.
