@@ -239,6 +239,27 @@ pub enum Notice {
     Watchdog(WatchdogAction),
 }
 
+impl Notice {
+    /// QAPI's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "STOP",
+            Self::Resume => "RESUME",
+            Self::Suspend => "SUSPEND",
+            Self::SuspendDisk => "SUSPEND_DISK",
+            Self::Wakeup => "WAKEUP",
+            Self::Powerdown => "POWERDOWN",
+            Self::Reset(_) => "RESET",
+            Self::Shutdown(_) => "SHUTDOWN",
+            Self::GuestPanicked(_) => "GUEST_PANICKED",
+            Self::GuestCrashloaded => "GUEST_CRASHLOADED",
+            Self::GuestPvshutdown => "GUEST_PVSHUTDOWN",
+            Self::Watchdog(_) => "WATCHDOG",
+        }
+    }
+}
+
 /// One of the lists that others register on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

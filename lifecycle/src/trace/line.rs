@@ -11,8 +11,9 @@
 //!   "on-reboot":"reset","on-shutdown":"poweroff","on-panic":"shutdown","on-watchdog":"reset"}
 //! ```
 //!
-//! (The last one is one line.) A writer that may not go on writes `{"truncated":true}`. Every object is flat; flags that are false and what is not there
-//! are left out. Names that a reader does not know are passed over.
+//! (The last one is one line.) A writer that may not go on writes `{"truncated":true}`. Every
+//! object is flat; flags that are false and what is not there are left out. Names that a reader
+//! does not know are passed over.
 //!
 //! The rule that must never be broken: what is written reads back as what it was.
 

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use lifecycle::{
-    Actions, Compat, Event, Happening, Latched, Listeners, Notice, Phase, ShutdownRequest, Signal,
+    Actions, Compat, Event, Happening, Latched, Listeners, Phase, ShutdownRequest, Signal,
     Situation, Step, Steps, decide, plan_start, plan_stop,
 };
 
@@ -33,6 +33,8 @@ fn asked(phase: Phase, latched: &Latched) -> Option<String> {
                 (latched.panicked, "guest panicked"),
                 (latched.crashloaded, "guest runs its crash kernel"),
                 (latched.suspend_disk, "guest saved itself to disk"),
+                (latched.pvshutdown, "guest asks to be shut down"),
+                (latched.watchdog, "watchdog expired"),
             ];
             let told = told.into_iter().filter(|(told, _)| *told);
             let told: Vec<_> = told.map(|(_, text)| text).collect();
@@ -99,7 +101,12 @@ pub(super) fn outcome(steps: &Steps) -> String {
             Step::Drop(_) | Step::Hold(_) => 1,
             Step::SetState(_) => 2,
             Step::ResetMachine(_) | Step::WakeMachine => 3,
-            Step::LatchVmStop(_) | Step::RequestShutdown(_) => 4,
+            Step::LatchVmStop(_)
+            | Step::RequestShutdown(_)
+            | Step::RequestPoweroff(_)
+            | Step::RequestReset(_)
+            | Step::RequestPowerdown
+            | Step::InjectNmi => 4,
             _ => return None,
         };
         Some(rank)
@@ -131,7 +138,7 @@ fn step(step: Step) -> String {
             Listeners::Powerdown => "tell of the button".into(),
             _ => "tell of the shutdown".into(),
         },
-        Step::Emit(notice) => notice_name(notice).into(),
+        Step::Emit(notice) => notice.name().into(),
         Step::ReportSignal(_) => "report the signal".into(),
         Step::ReportNotResettable => "report that vCPUs cannot be reset".into(),
         Step::DrainFlush => "flush".into(),
@@ -145,27 +152,16 @@ fn step(step: Step) -> String {
         Step::RequireReset => "require a reset".into(),
         Step::LatchVmStop(state) => format!("latch a stop: {state}"),
         Step::RequestShutdown(cause) => format!("latch a shutdown: {cause}"),
+        Step::RequestPoweroff(cause) => format!("latch a poweroff: {cause}"),
+        Step::RequestReset(cause) => format!("latch a reset: {cause}"),
+        Step::RequestPowerdown => "press the button".into(),
+        Step::ReportWatchdog => "log it".into(),
+        Step::InjectNmi => "inject an NMI".into(),
         Step::Drop(_) => "drop it".into(),
         Step::Hold(_) => "hold it back".into(),
         Step::Exit { failure: false } => "exit".into(),
         Step::Exit { failure: true } => "exit with a failure".into(),
         other => format!("{other:?}"),
-    }
-}
-
-const fn notice_name(notice: Notice) -> &'static str {
-    match notice {
-        Notice::Stop => "STOP",
-        Notice::Resume => "RESUME",
-        Notice::Suspend => "SUSPEND",
-        Notice::SuspendDisk => "SUSPEND_DISK",
-        Notice::Wakeup => "WAKEUP",
-        Notice::Powerdown => "POWERDOWN",
-        Notice::Reset(_) => "RESET",
-        Notice::Shutdown(_) => "SHUTDOWN",
-        Notice::GuestPanicked(_) => "GUEST_PANICKED",
-        Notice::GuestCrashloaded => "GUEST_CRASHLOADED",
-        _ => "an event",
     }
 }
 
