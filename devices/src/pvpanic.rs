@@ -6,11 +6,9 @@
 //! | 1 | the guest has panicked and starts its crash kernel | the VMM handles that |
 //! | 2 | the guest asks to be shut down | the VMM handles that |
 //!
-//! With several bits written, the lowest counts alone. For the two panics, what is read is a hint
-//! for the guest and filters nothing: the guest is told less, and believed anyway. A shutdown is
-//! served only if it is offered: it is younger than most VMMs, and to one that does not know it, it
-//! is as any other unknown bit. The guest finds the device by ACPI (`_HID` `QEMU0001`). There is no
-//! state.
+//! With several bits written, the lowest counts alone. What is read is a hint for the guest and
+//! filters nothing: a guest that is told less is believed anyway. The guest finds the device by ACPI
+//! (`_HID` `QEMU0001`). There is no state.
 //!
 //! Behaviour: QEMU's `pvpanic` and its `docs/specs/pvpanic`; bit 2 since QEMU 9.1.
 
@@ -34,10 +32,8 @@ pub const CRASHLOADED: u8 = 0x02;
 /// The guest asks to be shut down.
 pub const SHUTDOWN: u8 = 0x04;
 
-/// The two kinds of panic, which are believed whatever is offered.
-const PANICS: u8 = PANICKED | CRASHLOADED;
 /// The events that this device knows.
-const KNOWN: u8 = PANICS | SHUTDOWN;
+const KNOWN: u8 = PANICKED | CRASHLOADED | SHUTDOWN;
 
 /// The device.
 pub struct PvPanic {
@@ -51,17 +47,18 @@ pub struct PvPanic {
 pub struct State;
 
 impl PvPanic {
-    /// A device that posts to `power` and tells the guest that both kinds of panic are handled.
+    /// A device that posts to `power` and tells the guest that both kinds of panic are handled, as
+    /// guests of QEMU have always been told.
     pub fn new(power: Arc<dyn PowerSink>) -> Self {
         Self {
-            events: PANICS,
+            events: PANICKED | CRASHLOADED,
             power,
             ignored: Counter::new(),
         }
     }
 
-    /// A device that tells the guest that `events` are handled. With [`SHUTDOWN`] among them, it
-    /// posts [`PowerRequest::PvShutdown`] when it is asked to.
+    /// A device that tells the guest that `events` are handled. A guest that looks asks for a
+    /// shutdown only if [`SHUTDOWN`] is among them.
     ///
     /// # Errors
     ///
@@ -83,8 +80,7 @@ impl PvPanic {
         })
     }
 
-    /// How many writes had a bit that means nothing here: an unknown one, or a shutdown that is not
-    /// offered.
+    /// How many writes had a bit that means nothing.
     pub fn ignored(&self) -> u64 {
         self.ignored.get()
     }
@@ -93,15 +89,14 @@ impl PvPanic {
         if offset != 0 {
             return;
         }
-        let heeded = PANICS | self.events;
-        if value & !heeded != 0 {
+        if value & !KNOWN != 0 {
             self.ignored.count();
         }
         if value & PANICKED != 0 {
             self.power.power(PowerRequest::GuestPanicked);
         } else if value & CRASHLOADED != 0 {
             self.power.power(PowerRequest::GuestCrashloaded);
-        } else if value & heeded & SHUTDOWN != 0 {
+        } else if value & SHUTDOWN != 0 {
             self.power.power(PowerRequest::PvShutdown);
         }
     }

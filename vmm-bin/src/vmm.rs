@@ -348,6 +348,7 @@ fn build(
         boot: boot_source(&config.guest),
         rtc: config.rtc,
         watchdogs: config.watchdogs,
+        pvpanic_events: config.pvpanic_events,
     };
     let rearm = Arc::clone(bell);
     let outlets = platform::Outlets {

@@ -30,9 +30,9 @@ fn every_request_has_its_answer() {
     for (request, answer) in [
         ("endianness", "OK little"),
         // pvpanic has one port, and a wide access finds it in every byte.
-        ("inb 0x505", "OK 0x0007"),
-        ("inw 0x505", "OK 0x0707"),
-        ("inl 1285", "OK 0x7070707"),
+        ("inb 0x505", "OK 0x0003"),
+        ("inw 0x505", "OK 0x0303"),
+        ("inl 1285", "OK 0x3030303"),
         ("inb 0x1234", "OK 0x00ff"),
         ("inl 0x1234", "OK 0xffffffff"),
         ("outl 0x1234 0xffffffffffffffff", "OK"),

@@ -107,17 +107,25 @@ fn debug_exit_takes_one_two_and_four_bytes() {
 
 #[cfg(feature = "pvpanic")]
 #[test]
-fn pvpanic_tells_what_it_handles_and_filters_no_panic() {
-    use devices::pvpanic::PvPanic;
+fn pvpanic_tells_what_it_handles_and_filters_nothing() {
+    use devices::pvpanic::{PvPanic, SHUTDOWN};
     let power = Arc::new(PowerProbe::new());
     for mask in 0..8 {
         let device = PvPanic::with_events(mask, power.clone()).unwrap();
         assert_eq!(inb(&device, 0), mask);
         outb(&device, 0, 1);
         outb(&device, 0, 2);
+        // Twice: the device does not remember.
+        outb(&device, 0, SHUTDOWN);
+        outb(&device, 0, SHUTDOWN);
         assert_eq!(
             power.take(),
-            [PowerRequest::GuestPanicked, PowerRequest::GuestCrashloaded]
+            [
+                PowerRequest::GuestPanicked,
+                PowerRequest::GuestCrashloaded,
+                PowerRequest::PvShutdown,
+                PowerRequest::PvShutdown,
+            ]
         );
         assert_eq!(device.ignored(), 0);
     }
@@ -126,42 +134,22 @@ fn pvpanic_tells_what_it_handles_and_filters_no_panic() {
 
 #[cfg(feature = "pvpanic")]
 #[test]
-fn pvpanic_shuts_down_only_if_it_offers_to() {
-    use devices::pvpanic::{PvPanic, SHUTDOWN};
-    let power = Arc::new(PowerProbe::new());
-    for mask in 0..8 {
-        let device = PvPanic::with_events(mask, power.clone()).unwrap();
-        let offered = mask & SHUTDOWN != 0;
-        // Twice: the device does not remember.
-        for round in 1..=2_u64 {
-            outb(&device, 0, SHUTDOWN);
-            let expected = vec![PowerRequest::PvShutdown; usize::from(offered)];
-            assert_eq!(power.take(), expected, "mask {mask}");
-            assert_eq!(device.ignored(), if offered { 0 } else { round });
-        }
-    }
-}
-
-#[cfg(feature = "pvpanic")]
-#[test]
 fn pvpanic_with_several_bits_is_the_lowest_alone() {
     use devices::pvpanic::PvPanic;
     let power = Arc::new(PowerProbe::new());
-    // Every value but 0 to 3, or 0 to 7, has a bit that means nothing.
-    for (events, ignored) in [(3, 252), (7, 248)] {
-        let device = PvPanic::with_events(events, power.clone()).unwrap();
-        for value in 0..=u8::MAX {
-            outb(&device, 0, value);
-            let expected = match value & events {
-                0 => vec![],
-                4 => vec![PowerRequest::PvShutdown],
-                2 | 6 => vec![PowerRequest::GuestCrashloaded],
-                _ => vec![PowerRequest::GuestPanicked],
-            };
-            assert_eq!(power.take(), expected, "after {value:#x}");
-        }
-        assert_eq!(device.ignored(), ignored);
+    let device = PvPanic::new(power.clone());
+    for value in 0..=u8::MAX {
+        outb(&device, 0, value);
+        let expected = match value & 7 {
+            0 => vec![],
+            4 => vec![PowerRequest::PvShutdown],
+            2 | 6 => vec![PowerRequest::GuestCrashloaded],
+            _ => vec![PowerRequest::GuestPanicked],
+        };
+        assert_eq!(power.take(), expected, "after {value:#x}");
     }
+    // Every value but 0 to 7 has a bit that means nothing.
+    assert_eq!(device.ignored(), 248);
 }
 
 #[cfg(feature = "debugcon")]

@@ -11,6 +11,7 @@ mod claims;
 mod error;
 mod help;
 mod options;
+mod pvpanic;
 mod rtc;
 mod trace;
 mod values;
@@ -177,6 +178,8 @@ pub(crate) struct Config {
     pub(crate) rtc: RtcTime,
     /// Its watchdogs.
     pub(crate) watchdogs: Watchdogs,
+    /// What pvpanic tells the guest that it is for.
+    pub(crate) pvpanic_events: u8,
     /// Its serial line.
     pub(crate) serial: SerialTarget,
     /// Whether a byte from its other end wakes a guest that sleeps.
@@ -280,6 +283,7 @@ fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
         cpus: values::cpus(&options.cpus)?,
         rtc: rtc::rtc(&options.rtc)?,
         watchdogs: watchdog::watchdogs(&options.watchdog)?,
+        pvpanic_events: pvpanic::events(&options.pvpanic)?,
         serial,
         serial_wakes,
         debugcon: options

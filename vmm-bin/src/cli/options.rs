@@ -84,6 +84,16 @@ pub(super) struct Options {
         help_heading = "Machine"
     )]
     pub(super) watchdog: Vec<String>,
+    /// What pvpanic tells the guest that it can say: events=MASK,
+    /// the sum of 1 (panicked), 2 (crash loaded) and 4 (shutdown)
+    #[arg(
+        long,
+        value_name = "events=MASK",
+        default_value = "events=3",
+        verbatim_doc_comment,
+        help_heading = "Machine"
+    )]
+    pub(super) pvpanic: String,
     /// Serial console: stdio (the default, unless the monitor has it), unix:PATH,
     /// file:PATH, none, or mon:stdio (the human monitor is there too: Ctrl-A c);
     /// with ,wakeup=on a key wakes the guest

@@ -79,10 +79,9 @@ pub(crate) struct Shape {
     pub(crate) rtc: RtcTime,
     /// Which watchdogs there are.
     pub(crate) watchdogs: Watchdogs,
+    /// What pvpanic tells the guest that it is for.
+    pub(crate) pvpanic_events: u8,
 }
-
-/// What pvpanic tells the guest that it is for: all that it can do.
-const PVPANIC_EVENTS: u8 = pvpanic::PANICKED | pvpanic::CRASHLOADED | pvpanic::SHUTDOWN;
 
 /// Where SeaBIOS looks for the number of processors beside the first.
 const CMOS_OTHER_CPUS: u8 = 0x5f;
@@ -176,7 +175,7 @@ impl Board {
         assembly.add("reset-control", &reset_control::PORTS, &reset_control)?;
         let debug_exit = Arc::new(DebugExit::new(power()));
         assembly.add("isa-debug-exit", &debug_exit::PORTS, &debug_exit)?;
-        let pvpanic = PvPanic::with_events(PVPANIC_EVENTS, power()).map_err(Error::Board)?;
+        let pvpanic = PvPanic::with_events(shape.pvpanic_events, power()).map_err(Error::Board)?;
         assembly.add("pvpanic", &pvpanic::PORTS, &Arc::new(pvpanic))?;
         let watchdog = ib700::Wiring {
             power: power(),

@@ -48,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) rtc: RtcTime,
     /// Which watchdogs there are.
     pub(crate) watchdogs: Watchdogs,
+    /// What pvpanic tells the guest that it is for: a mask of what it can say.
+    pub(crate) pvpanic_events: u8,
 }
 
 /// The machine. Everything is done through `&self`; it lives on the main-loop thread.
@@ -117,6 +119,7 @@ impl Machine {
             cpus: config.cpus,
             rtc: config.rtc,
             watchdogs: config.watchdogs,
+            pvpanic_events: config.pvpanic_events,
         };
         let board = Board::new(&accel, shape, &clock, &gate, outlets)?;
         board.reset(ResetType::Cold)?;

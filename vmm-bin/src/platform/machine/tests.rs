@@ -80,6 +80,7 @@ impl Bench {
             boot,
             rtc: RtcTime::default(),
             watchdogs: Watchdogs::default(),
+            pvpanic_events: 3,
         };
         let (sender, heard) = channel();
         let (said, failed) = (sender.clone(), sender.clone());
@@ -450,6 +451,7 @@ fn an_impossible_machine_is_one_clear_message() {
             boot: BootSource::Flat(image),
             rtc: RtcTime::default(),
             watchdogs: Watchdogs::default(),
+            pvpanic_events: 3,
         };
         let outlets = Outlets {
             serial: Arc::new(OutputRing::new(1)),
