@@ -142,6 +142,8 @@ part_doc() {
     RUSTDOCFLAGS="-D warnings" check "documentation" cargo doc -q --locked --workspace --no-deps --all-features
 }
 
+part_panics() { check "no call that panics in runstate, notifiers, lifecycle" integration-tests/panics.sh; }
+
 # vmm-bin as a user gets it: the whole-VM tests and the rig run this one.
 part_build() {
     check "vmm-bin, release" cargo build -q --release --locked -p vmm-bin
@@ -222,7 +224,7 @@ part_edges() {
 
 mkdir -p "$logs"
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(install format dependencies build lint doc tests alone models rig edges)
+[ ${#parts[@]} -gt 0 ] || parts=(install format dependencies build lint doc tests alone panics models rig edges)
 for part in "${parts[@]}"; do
     "part_$part"
 done

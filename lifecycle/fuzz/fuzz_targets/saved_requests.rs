@@ -4,6 +4,7 @@
 #![no_main]
 
 #[path = "../../tests/common/mod.rs"]
+#[expect(dead_code, reason = "the tests need the rest of it")]
 mod common;
 #[path = "../../tests/saved/mod.rs"]
 mod saved;
