@@ -7,11 +7,13 @@
 //! `integration-tests/bench.sh` runs this; it sets `VMM_BIN` and `SPIN_GUEST`.
 
 mod floor;
+mod load;
 mod vm;
 
 use std::error::Error;
 use std::time::{Duration, Instant};
 
+use load::Load;
 use vm::{Side, Vm};
 
 /// Whatever goes wrong ends the benchmark with its text.
@@ -23,6 +25,8 @@ const STARTS: usize = 15;
 const RESETS: usize = 60;
 /// Commands of a kind per side.
 const COMMANDS: usize = 500;
+/// How often the load comes and goes.
+const LOADS: usize = 5;
 
 fn main() -> Outcome<()> {
     if let Some(path) = std::env::args()
@@ -70,6 +74,14 @@ fn main() -> Outcome<()> {
         floor,
         &commands(&mut vms, &["stop", "cont"])?,
     );
+    for (what, names) in [
+        ("stop and cont, each", &["stop", "cont"][..]),
+        ("query-status", &["query-status"]),
+    ] {
+        if let Some(vm) = vms.first_mut() {
+            under_load(what, vm, names)?;
+        }
+    }
     println!("\nresident memory without the guest's");
     for (side, bytes) in sides.iter().zip(&resident) {
         println!("  {:<12} {:>8.0} KiB", side.name, kib(*bytes));
@@ -169,6 +181,41 @@ fn resets(vms: &mut [Vm]) -> Outcome<Vec<Duration>> {
         }
     }
     medians(times)
+}
+
+/// From a command to its reply, with and without other clients that load the monitor, by turns.
+fn under_load(what: &str, vm: &mut Vm, commands: &[&str]) -> Outcome<()> {
+    let (mut idle, mut loaded) = (Vec::new(), Vec::new());
+    for _ in 0..LOADS {
+        timed(vm, commands, &mut idle)?;
+        let load = Load::on(vm.socket())?;
+        timed(vm, commands, &mut loaded)?;
+        drop(load);
+    }
+    println!("\n{what}, vmm-bin, without and with the load of other clients");
+    idle.sort_unstable();
+    loaded.sort_unstable();
+    for (name, percent) in [("p50", 50), ("p99", 99)] {
+        let at = |times: &[Duration]| {
+            let index = times.len().saturating_mul(percent) / 100;
+            times.get(index).copied().map_or(f64::NAN, micros)
+        };
+        let (idle, loaded) = (at(&idle), at(&loaded));
+        let ratio = ratio(loaded, idle);
+        println!("  {name} {idle:>10.1} us {loaded:>10.1} us   loaded / idle  {ratio}");
+    }
+    Ok(())
+}
+
+fn timed(vm: &mut Vm, commands: &[&str], times: &mut Vec<Duration>) -> Outcome<()> {
+    for _ in 0..COMMANDS / LOADS {
+        for command in commands {
+            let begin = Instant::now();
+            vm.execute(command)?;
+            times.push(begin.elapsed());
+        }
+    }
+    Ok(())
 }
 
 /// From a command to its reply; the commands take turns, and so do the sides.

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -142,6 +142,11 @@ impl Vm {
         } else {
             Err(format!("the guest printed {byte:?}").into())
         }
+    }
+
+    /// Where its monitor listens.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// Runs a QMP command and waits for its reply.
