@@ -24,6 +24,8 @@ from harness.cases import ROOT
 
 INNER_MODULES = ("evdev", "button", "pvpanic", "pvpanic-mmio")
 
+#: What busybox does not have.
+PROGRAMS = ("crash-load", "write-msr")
 #: `insert NAME [PARAMETER...]` in the guest: a module that is there on demand, after what it depends on.
 INSERT = """#!/bin/sh
 name=$1
@@ -45,7 +47,7 @@ class Flavour:
     on_demand: tuple[str, ...] = ()
 
 
-CLOUD = Flavour("linux-image-cloud-amd64", "kernel-", "inner.cpio")
+CLOUD = Flavour("linux-image-cloud-amd64", "kernel-", "inner.cpio", ("msr",))
 GENERIC = Flavour("linux-image-amd64", "generic-", "inner-generic.cpio", ("ib700wdt", "wdat_wdt"))
 
 
@@ -206,8 +208,8 @@ def inner_initrd(cache, the_kernel, flavour=CLOUD):
     """The inner guest's initramfs; built again when its /init or what chooses its modules is newer."""
     archive = cache / flavour.initrd
     init = ROOT / "rig/inner-init"
-    crash_load = ROOT / "rig/crash-load.c"
-    sources = (init, crash_load, pathlib.Path(__file__), the_kernel.vmlinux)
+    programs = [ROOT / f"rig/{name}.c" for name in PROGRAMS]
+    sources = (init, *programs, pathlib.Path(__file__), the_kernel.vmlinux)
     if archive.exists() and archive.stat().st_mtime > max(source.stat().st_mtime for source in sources):
         return archive
     stage = cache / "inner"
@@ -220,7 +222,8 @@ def inner_initrd(cache, the_kernel, flavour=CLOUD):
     (stage / "init").chmod(0o755)
     the_kernel.install_modules(INNER_MODULES, stage / "modules")
     the_kernel.install_on_demand(flavour.on_demand, stage / "modules")
-    subprocess.run(["gcc", "-static", "-Os", "-s", "-Wall", "-o", stage / "bin/crash-load", crash_load], check=True)
+    for program in programs:
+        subprocess.run(["gcc", "-static", "-Os", "-s", "-Wall", "-o", stage / "bin" / program.stem, program], check=True)
     (stage / "bin/insert").write_text(INSERT)
     (stage / "bin/insert").chmod(0o755)
     pack(stage, archive)

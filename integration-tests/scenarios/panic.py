@@ -81,3 +81,27 @@ async def a_crash_kernel_takes_over():
             assert await vm.shell("ls /proc/vmcore") == "/proc/vmcore"
             assert await vm.status() == "running"
             assert {"GUEST_PANICKED", "STOP", "RESET"}.isdisjoint(vm.qmp.names())
+
+
+@case(deadline=60)
+async def hyper_v_crash_registers_go_with_the_event():
+    if os.environ.get("CASE_VMM", "vmm-bin") != "vmm-bin":
+        raise Skip("QEMU has another option for them")
+    async with linux_guest(options=["--cpu", "hv-crash=on", "--action", "panic=pause"]) as vm:
+        await vm.ready()
+        # It is KVM's clock that Linux goes by all the same.
+        assert await vm.shell("cat /sys/devices/system/clocksource/clocksource0/current_clocksource") != "hyperv_clocksource_tsc_page"
+        arguments = [0xEF, 1, 2**63, 0xFFFFFFFFFFFFFFFF, 5]
+        await vm.shell("insert msr")
+        for number, value in enumerate(arguments, 0x40000100):
+            assert await vm.shell(f"write-msr {number} {value}; echo $?") == "0"
+        # Told once, all of them: HV_X64_MSR_CRASH_CTL, bit 63.
+        vm.type(f"write-msr {0x40000105} {2**63}")
+        event = await vm.qmp.event("GUEST_PANICKED")
+        told = {f"arg{number}": value for number, value in enumerate(arguments, 1)}
+        assert event["data"] == {"action": "pause", "info": {"type": "hyper-v", **told}}, event
+        await vm.qmp.event("STOP")
+        assert await vm.status() == "guest-panicked"
+        # It goes on if it may.
+        await vm.execute("cont")
+        assert await vm.shell("echo here") == "here"

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use devices::{PowerRequest, WakeupReason};
-use lifecycle::{Posted, Requests, ShutdownCause};
+use lifecycle::{PanicInfo, Posted, Requests, ShutdownCause};
 use vcpu::VcpuId;
 
 use crate::gdb::Hits;
@@ -81,7 +81,9 @@ impl GuestEvents for Power {
                 self.requests.reset(ShutdownCause::GuestReset)
             }
             GuestExit::Shutdown => self.requests.shutdown(ShutdownCause::GuestShutdown),
-            GuestExit::Crash => self.requests.guest_panicked(None),
+            GuestExit::Crash(registers) => self
+                .requests
+                .guest_panicked(registers.map(PanicInfo::HyperV)),
         })
     }
 }

@@ -40,7 +40,7 @@ use crate::lines::{Lines, raw_mode};
 use crate::machine::{Vm, fall_asleep, on_vcpu_event, press_power_button, say_why_woken};
 use crate::main_loop::MainLoop;
 use crate::pidfile::PidFile;
-use crate::platform::{self, BootSource, FlatImage};
+use crate::platform::{self, BootSource, CpuFeatures, FlatImage};
 use crate::power::Power;
 use crate::qmp::{Listening, Monitor};
 use crate::qtest::Qtest;
@@ -341,7 +341,7 @@ fn build(
     power: Power,
 ) -> Result<(platform::Machine, vcpu::PauseGuard<platform::Vcpu>), Error> {
     let described = platform::Config {
-        accel: accelerator(config.accel),
+        accel: accelerator(config.accel, config.features),
         memory: config.memory,
         backing: config.backing,
         cpus: config.cpus.into(),
@@ -367,9 +367,9 @@ fn build(
     )?)
 }
 
-fn accelerator(accel: Accel) -> platform::Accelerator {
+fn accelerator(accel: Accel, features: CpuFeatures) -> platform::Accelerator {
     match accel {
-        Accel::Kvm => platform::Accelerator::Kvm(platform::KVM_DEVICE.into()),
+        Accel::Kvm => platform::Accelerator::Kvm(platform::KVM_DEVICE.into(), features),
         Accel::Qtest => platform::Accelerator::Qtest,
     }
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Vm, kvm};
+use common::{Directory, Vm, kvm};
 use serde_json::{Value, json};
 
 /// What becomes of the VM.
@@ -140,6 +140,37 @@ fn a_crash_kernel_runs_under_every_action() {
     for panic in ["pause", "exit-failure"] {
         let actions = format!("panic={panic},shutdown=pause");
         check("l", &actions, &events, &Left::Is("running"));
+    }
+}
+
+/// The guest's side of it is tested where KVM has these registers. Where it has not, they are refused.
+#[test]
+fn hyper_vs_crash_registers_are_offered_or_refused() {
+    if !kvm("hyper_vs_crash_registers_are_offered_or_refused") {
+        return;
+    }
+    // Firmware that resets the machine at once, from the reset vector on.
+    let directory = Directory::new();
+    let mut image = vec![0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee];
+    image.resize(16, 0xf4);
+    std::fs::write(directory.path("resets"), image).unwrap();
+    let path = directory.path("resets");
+    let guest = [
+        "--firmware",
+        path.to_str().unwrap(),
+        "--no-reboot",
+        "--serial",
+        "none",
+    ];
+    assert_eq!(common::output(&guest).status.code(), Some(0));
+    let output = common::output(&[&guest[..], &["--cpu", "hv-crash=on"]].concat());
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() != Some(0) {
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(
+            said.contains("--cpu hv-crash=on") && said.contains("KVM_CAP_HYPERV"),
+            "{said}"
+        );
     }
 }
 

@@ -8,6 +8,7 @@
 mod actions;
 mod address;
 mod claims;
+mod cpu;
 mod error;
 mod help;
 mod options;
@@ -32,7 +33,7 @@ use claims::Claims;
 pub(crate) use error::UsageError;
 use options::Options;
 
-use crate::platform::{Backing, RtcTime, Watchdogs};
+use crate::platform::{Backing, CpuFeatures, RtcTime, Watchdogs};
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -174,6 +175,8 @@ pub(crate) struct Config {
     pub(crate) backing: Backing,
     /// How many vCPUs it has, 1 to 254.
     pub(crate) cpus: u8,
+    /// What they have besides.
+    pub(crate) features: CpuFeatures,
     /// The time that its real-time clock keeps.
     pub(crate) rtc: RtcTime,
     /// Its watchdogs.
@@ -281,6 +284,7 @@ fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
         memory,
         backing,
         cpus: values::cpus(&options.cpus)?,
+        features: cpu::features(options.cpu.as_deref(), accel)?,
         rtc: rtc::rtc(&options.rtc)?,
         watchdogs: watchdog::watchdogs(&options.watchdog)?,
         pvpanic_events: pvpanic::events(&options.pvpanic)?,

@@ -65,6 +65,9 @@ pub(super) struct Options {
         help_heading = "Machine"
     )]
     pub(super) cpus: String,
+    /// What the processors have besides: hv-crash=on (Hyper-V's guest crash registers)
+    #[arg(long, value_name = "FEATURE=on|off,...", help_heading = "Machine")]
+    pub(super) cpu: Option<String>,
     /// Real-time clock: clock=host (goes on while the VM is stopped) or clock=vm (stands with it);
     /// base=utc (the host's time) or a date and time in UTC that it begins with
     #[arg(

@@ -53,6 +53,14 @@ pub(crate) enum Error {
         /// The capability's name in KVM's documentation.
         name: &'static str,
     },
+    /// KVM cannot do something that was asked for.
+    #[error("{option}: this host's KVM cannot do that, it lacks {name}; leave it out")]
+    CpuFeature {
+        /// What was asked for.
+        option: &'static str,
+        /// The capability's name in KVM's documentation.
+        name: &'static str,
+    },
     /// KVM refused an operation.
     #[error("KVM: cannot {what}: {source}")]
     Kvm {

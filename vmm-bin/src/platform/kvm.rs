@@ -87,6 +87,22 @@ impl Host {
         Ok(Self { kvm, cpuid })
     }
 
+    /// Announces Hyper-V's guest crash registers to guests.
+    ///
+    /// # Errors
+    /// When this KVM does not have them.
+    pub(crate) fn offer_hyperv_crash(&mut self) -> Result<(), Error> {
+        let refused = Error::CpuFeature {
+            option: "--cpu hv-crash=on",
+            name: "KVM_CAP_HYPERV",
+        };
+        let offered = Some(&self.cpuid)
+            .filter(|_| self.kvm.check_extension(Cap::Hyperv))
+            .and_then(super::cpu::announce_hyperv);
+        self.cpuid = offered.ok_or(refused)?;
+        Ok(())
+    }
+
     /// The CPUID leaves that KVM offers to guests.
     pub(crate) fn cpuid(&self) -> &CpuId {
         &self.cpuid

@@ -36,6 +36,7 @@ mod watchdogs;
 
 pub(crate) use self::accel::{Choice as Accelerator, Vcpu};
 pub(crate) use self::boot::{BootSource, FlatImage};
+pub(crate) use self::cpu::CpuFeatures;
 pub(crate) use self::error::Error;
 pub(crate) use self::kvm::{DEVICE as KVM_DEVICE, MOST_CPUS};
 pub(crate) use self::machine::{Config, Machine, Outlets};

@@ -35,8 +35,8 @@ pub(crate) enum GuestExit {
     Shutdown,
     /// The guest resets.
     Reset,
-    /// The guest has crashed.
-    Crash,
+    /// The guest has crashed, and left this in Hyper-V's five crash registers, if it has them.
+    Crash(Option<[u64; 5]>),
 }
 
 impl GuestExit {
@@ -48,7 +48,7 @@ impl GuestExit {
             KvmExit::SystemEvent { kind, .. } => match *kind {
                 EVENT_SHUTDOWN => Some(Self::Shutdown),
                 EVENT_RESET => Some(Self::Reset),
-                EVENT_CRASH => Some(Self::Crash),
+                EVENT_CRASH => Some(Self::Crash(None)),
                 _ => None,
             },
             _ => None,
@@ -122,6 +122,8 @@ pub(crate) struct Handler {
     pio: Arc<Bus>,
     mmio: Arc<Bus>,
     gate: Arc<HoldGate>,
+    /// The guest has crashed, and nobody has been told.
+    crashed: bool,
     /// Never accessed: the guest's memory stays mapped as long as a vCPU can touch it.
     _memory: Regions,
 }
@@ -143,8 +145,20 @@ impl Handler {
             pio,
             mmio,
             gate,
+            crashed: false,
             _memory: memory,
         }
+    }
+
+    /// Whether the last exit was a crash. Then [`tell_crash`](Self::tell_crash) follows: what the
+    /// guest said of it is in registers, which are read when the exit is over.
+    pub(crate) fn take_crash(&mut self) -> bool {
+        std::mem::take(&mut self.crashed)
+    }
+
+    /// Posts the crash.
+    pub(crate) fn tell_crash(&self, registers: Option<[u64; 5]>) -> Control {
+        self.ask(GuestExit::Crash(registers))
     }
 
     /// Makes an access, and holds the vCPU if it was its last for now.
@@ -188,6 +202,10 @@ impl ExitHandler for Handler {
             }
             KvmExit::Debug(hit) if self.gate.events.debug(self.id, hit) => Control::Hold,
             other => match GuestExit::of(&other) {
+                Some(GuestExit::Crash(_)) => {
+                    self.crashed = true;
+                    Control::Continue
+                }
                 Some(asked) => self.ask(asked),
                 None => Control::Failed(other.failure()),
             },

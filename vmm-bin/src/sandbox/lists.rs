@@ -76,6 +76,8 @@ pub(super) const VCPU: Role = Role {
         requests::KVM_GET_FPU,
         requests::KVM_GET_DEBUGREGS,
         requests::KVM_GET_VCPU_EVENTS,
+        // What a guest that crashed has said of it.
+        requests::KVM_GET_MSRS,
         // A reset.
         requests::KVM_GET_SREGS,
         requests::KVM_SET_SREGS,

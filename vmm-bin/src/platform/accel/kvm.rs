@@ -14,7 +14,7 @@ use kvm_bindings::{
 
 use super::{Seat, Vcpu};
 use crate::platform::clock::{KvmClock, resume_vcpu};
-use crate::platform::cpu::{self, BootState, RealMode};
+use crate::platform::cpu::{self, BootState, CpuFeatures, RealMode};
 use crate::platform::error::Error;
 use crate::platform::kvm::{Host, Vm};
 use crate::platform::memory::Memory;
@@ -35,8 +35,11 @@ impl KvmAccel {
     ///
     /// # Errors
     /// One for each way in which a host may lack it.
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        let host = Host::open(path)?;
+    pub(super) fn open(path: &Path, features: CpuFeatures) -> Result<Self, Error> {
+        let mut host = Host::open(path)?;
+        if features.hv_crash {
+            host.offer_hyperv_crash()?;
+        }
         let vm = host.create_vm()?;
         Ok(Self {
             clock: KvmClock::new(&vm),

@@ -25,7 +25,7 @@ use ::vcpu::VcpuSet;
 use devices::IrqLine;
 
 use super::clock::VirtualClock;
-use super::cpu::{BootState, RealMode};
+use super::cpu::{BootState, CpuFeatures, RealMode};
 use super::error::Error;
 use super::memory::Memory;
 use super::vcpu_run::Handler;
@@ -38,8 +38,8 @@ pub(crate) use self::vcpu::Vcpu;
 /// Which accelerator a machine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Choice {
-    /// KVM, with its device: usually [`super::kvm::DEVICE`].
-    Kvm(PathBuf),
+    /// KVM, with its device, usually [`super::kvm::DEVICE`], and what its processors have.
+    Kvm(PathBuf, CpuFeatures),
     /// None: a test client plays the guest.
     Qtest,
 }
@@ -71,7 +71,7 @@ impl Accel {
     /// One for each way in which a host may lack it.
     pub(crate) fn open(choice: &Choice) -> Result<Self, Error> {
         Ok(match choice {
-            Choice::Kvm(path) => Self::Kvm(Box::new(KvmAccel::open(path)?)),
+            Choice::Kvm(path, features) => Self::Kvm(Box::new(KvmAccel::open(path, *features)?)),
             Choice::Qtest => Self::Qtest(QtestAccel::new()),
         })
     }

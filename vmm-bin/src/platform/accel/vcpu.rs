@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use ::vcpu::kvm::{KvmError, KvmState, KvmVcpu};
 use ::vcpu::{Control, Entry, Kicker, VcpuRun};
 
+use crate::platform::cpu::crash_registers;
 use crate::platform::vcpu_run::Handler;
 
 /// A vCPU.
@@ -66,7 +67,10 @@ impl VcpuRun for Vcpu {
 
     fn run(&mut self, entry: &mut Entry<'_>) -> Control {
         match self {
-            Self::Kvm(kvm) => kvm.run(entry),
+            Self::Kvm(kvm) => {
+                let control = kvm.run(entry);
+                told_of_crash(kvm, control)
+            }
             Self::Idle(idle) => {
                 idle.kicked.wait();
                 entry.left(None);
@@ -77,7 +81,10 @@ impl VcpuRun for Vcpu {
 
     fn complete(&mut self) -> Control {
         match self {
-            Self::Kvm(kvm) => kvm.complete(),
+            Self::Kvm(kvm) => {
+                let control = kvm.complete();
+                told_of_crash(kvm, control)
+            }
             Self::Idle(_) => Control::Continue,
         }
     }
@@ -107,6 +114,15 @@ impl VcpuRun for Vcpu {
     fn exit_name(code: u16) -> &'static str {
         KvmVcpu::<Handler>::exit_name(code)
     }
+}
+
+/// Posts a crash of the guest, if the exit was one, with what it left in its registers.
+fn told_of_crash(kvm: &mut KvmVcpu<Handler>, control: Control) -> Control {
+    if !kvm.handler_mut().take_crash() {
+        return control;
+    }
+    let registers = crash_registers(kvm.fd());
+    kvm.handler().tell_crash(registers)
 }
 
 /// A vCPU that executes nothing.

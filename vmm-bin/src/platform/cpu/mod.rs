@@ -14,11 +14,20 @@
 mod boot_state;
 mod cpuid;
 mod dump;
+mod hyperv;
 mod power_on;
 mod real_mode;
 
 pub(crate) use self::boot_state::{BootState, write_boot_structures};
 pub(crate) use self::cpuid::{for_cpu as cpuid_for, offer_tsc_deadline};
 pub(crate) use self::dump::Dump;
+pub(crate) use self::hyperv::{announce as announce_hyperv, crash_registers};
 pub(crate) use self::power_on::{inject_nmi, power_on, rebuild_mmu, state_msrs};
 pub(crate) use self::real_mode::RealMode;
+
+/// What the processors have only if it is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct CpuFeatures {
+    /// Hyper-V's guest crash registers.
+    pub(crate) hv_crash: bool,
+}

@@ -24,6 +24,7 @@ use super::guests::{
 use super::*;
 use crate::platform::accel::KvmAccel;
 use crate::platform::boot::{FlatImage, test_images::pvh_kernel};
+use crate::platform::cpu::CpuFeatures;
 use crate::platform::kvm::DEVICE;
 use crate::platform::sys;
 use crate::platform::vcpu_run::{GuestExit, Onward};
@@ -73,7 +74,7 @@ impl Bench {
             return None;
         }
         let config = Config {
-            accel: Choice::Kvm(DEVICE.into()),
+            accel: Choice::Kvm(DEVICE.into(), CpuFeatures::default()),
             memory: 4 << 20,
             backing: Backing::default(),
             cpus,
@@ -444,7 +445,7 @@ fn an_impossible_machine_is_one_clear_message() {
             offset: 0x7c00,
         };
         let config = Config {
-            accel: Choice::Kvm(DEVICE.into()),
+            accel: Choice::Kvm(DEVICE.into(), CpuFeatures::default()),
             memory,
             backing: Backing::default(),
             cpus,
