@@ -13,6 +13,8 @@ pub mod cmos_rtc;
 pub mod debug_exit;
 #[cfg(feature = "debugcon")]
 pub mod debugcon;
+#[cfg(feature = "fw-cfg")]
+pub mod fw_cfg;
 #[cfg(feature = "i8042")]
 pub mod i8042;
 #[cfg(feature = "ib700")]

@@ -5,6 +5,7 @@
     feature = "cmos-rtc",
     feature = "debug-exit",
     feature = "debugcon",
+    feature = "fw-cfg",
     feature = "i8042",
     feature = "ib700",
     feature = "port92",

@@ -284,6 +284,49 @@ mod debugcon_fixture {
     conformance!(debugcon, DebugConFixture);
 }
 
+#[cfg(feature = "fw-cfg")]
+mod fw_cfg_fixture {
+    use super::*;
+    use devices::fw_cfg::{FwCfg, Items, item};
+
+    pub(super) struct FwCfgFixture(FwCfg);
+
+    impl Fixture for FwCfgFixture {
+        type Device = FwCfg;
+
+        fn fresh() -> Self {
+            let mut items = Items::new();
+            items.set(item::KERNEL_DATA, (0..=255).collect::<Vec<u8>>());
+            Self(FwCfg::new(items))
+        }
+
+        fn device(&self) -> &FwCfg {
+            &self.0
+        }
+
+        fn window(&self) -> u64 {
+            2
+        }
+
+        fn disturb(&self) {
+            self.begin_work();
+        }
+
+        fn begin_work(&self) {
+            self.0.write(0, &item::KERNEL_DATA.to_le_bytes());
+            for _ in 0..100 {
+                inb(&self.0, 1);
+            }
+        }
+
+        fn finish_work(&self) -> Vec<u64> {
+            (0..3).map(|_| u64::from(inb(&self.0, 1))).collect()
+        }
+    }
+
+    conformance!(fw_cfg, FwCfgFixture);
+}
+
 #[cfg(feature = "acpi-pm")]
 mod acpi_pm_fixture {
     use super::*;

@@ -32,6 +32,8 @@ mod acpi_pm;
 #[cfg(feature = "cmos-rtc")]
 mod cmos_rtc;
 mod concurrency;
+#[cfg(feature = "fw-cfg")]
+mod fw_cfg;
 #[cfg(feature = "i8042")]
 mod i8042;
 #[cfg(feature = "ib700")]

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use devices::PowerRequest;
 
+use super::firmware::Firmware;
 use super::watchdogs::{Ib700, Wdat};
 
 /// A decoded byte of an address space: who, at which offset, and whether it wants whole accesses.
@@ -22,6 +23,7 @@ enum Device {
     Serial,
     DebugCon,
     DebugExit,
+    FwCfg,
     PvPanic,
     Pm,
     ResetControl,
@@ -40,6 +42,7 @@ fn owner(port: u16) -> Owner {
         0x441..=0x444 => Owner::Byte(Device::Ib700, port - 0x441),
         0x501 | 0x502 => Owner::Whole(Device::DebugExit, port - 0x501),
         0x505 => Owner::Byte(Device::PvPanic, 0),
+        0x510 | 0x511 => Owner::Whole(Device::FwCfg, port - 0x510),
         0x600..=0x60b => Owner::Whole(Device::Pm, port - 0x600),
         0x660..=0x669 => Owner::Whole(Device::Wdat, port - 0x660),
         0xcf9 => Owner::Byte(Device::ResetControl, 0),
@@ -56,6 +59,7 @@ pub(crate) struct Oracle {
     keyboard_command: u8,
     pub(crate) pm: Pm,
     pub(crate) ib700: Ib700,
+    firmware: Firmware,
     pub(crate) wdat: Wdat,
     pub(crate) serial: Serial,
     pub(crate) unclaimed: (u64, u64),
@@ -93,6 +97,7 @@ impl Oracle {
                     data.extend(rest.map(|at| match device {
                         Device::Pm => Some(self.pm.read_byte(at, ns)),
                         Device::Wdat => Some(self.wdat.read_byte(at, ns)),
+                        Device::FwCfg => Some(self.firmware.read_byte(at)),
                         _ => Some(0),
                     }));
                 }
@@ -112,6 +117,7 @@ impl Oracle {
         self.pm = Pm::default();
         self.ib700.reset();
         self.wdat.reset();
+        self.firmware.reset();
         self.serial = Serial::default();
     }
 
@@ -172,6 +178,8 @@ impl Oracle {
             }
         } else if device == Device::Wdat {
             self.wdat.write(offset, data, self.virtual_ns);
+        } else if device == Device::FwCfg {
+            self.firmware.write(offset, data);
         } else if data.len() != 3 {
             let value = data
                 .iter()

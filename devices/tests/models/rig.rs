@@ -6,6 +6,7 @@ use devices::acpi_pm::{self, AcpiPm, SleepTypes};
 use devices::cmos_rtc::{self, CmosRtc, Memory};
 use devices::debug_exit::{self, DebugExit};
 use devices::debugcon::{self, DebugCon};
+use devices::fw_cfg::{self, FwCfg};
 use devices::i8042::{self, I8042};
 use devices::ib700::{self, Ib700};
 use devices::port92::{self, Port92};
@@ -47,6 +48,7 @@ pub(crate) struct Rig {
     reset_control: Arc<ResetControl>,
     ib700: Arc<Ib700>,
     wdat: Arc<Wdat>,
+    fw_cfg: Arc<FwCfg>,
 }
 
 impl Rig {
@@ -97,6 +99,8 @@ impl Rig {
         let debug_exit = Arc::new(DebugExit::new(power.clone()));
         let debugcon = Arc::new(DebugCon::new(console.clone()));
 
+        let fw_cfg = Arc::new(FwCfg::new(super::firmware::items()));
+
         let mut bus = BusBuilder::pio();
         bus.map("i8042", &i8042::PORTS, keyboard.clone()).unwrap();
         bus.map("cmos-rtc", &cmos_rtc::PORTS, clock.clone())
@@ -106,6 +110,7 @@ impl Rig {
         bus.map("debugcon", &debugcon::PORTS, debugcon).unwrap();
         bus.map("debug-exit", &debug_exit::PORTS, debug_exit)
             .unwrap();
+        bus.map("fw_cfg", &fw_cfg::PORTS, fw_cfg.clone()).unwrap();
         bus.map("pvpanic", &pvpanic::PORTS, pvpanic).unwrap();
         bus.map("ib700", &ib700::PORTS, ib700.clone()).unwrap();
         bus.map("wdat", &wdat::PORTS, wdat.clone()).unwrap();
@@ -128,6 +133,7 @@ impl Rig {
             .unwrap();
         tree.add(root, "ib700", ib700.clone()).unwrap();
         tree.add(root, "wdat", wdat.clone()).unwrap();
+        tree.add(root, "fw_cfg", fw_cfg.clone()).unwrap();
         Self {
             bus: bus.build(),
             tree,
@@ -149,6 +155,7 @@ impl Rig {
             reset_control,
             ib700,
             wdat,
+            fw_cfg,
         }
     }
 
@@ -281,6 +288,7 @@ impl Rig {
         check(&*self.reset_control);
         check(&*self.ib700);
         check(&*self.wdat);
+        check(&*self.fw_cfg);
         self.oracle.pm.told = false;
     }
 
