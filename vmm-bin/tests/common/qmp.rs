@@ -115,6 +115,24 @@ impl Qmp {
         names.map(str::to_owned).collect()
     }
 
+    /// The events so far that nobody has asked for yet, with their data.
+    pub(crate) fn take_events(&mut self) -> Vec<(String, Value)> {
+        std::mem::take(&mut self.events)
+            .into_iter()
+            .map(named)
+            .collect()
+    }
+
+    /// All events until the end of the stream, with their data.
+    pub(crate) fn events_to_the_end(&mut self) -> Vec<(String, Value)> {
+        while let Some(message) = self.message() {
+            if message.get("event").is_some() {
+                self.events.push(message);
+            }
+        }
+        self.take_events()
+    }
+
     /// The names of all events until the end of the stream.
     pub(crate) fn last_events(mut self) -> Vec<String> {
         let mut names: Vec<_> = std::mem::take(&mut self.events);
@@ -134,4 +152,9 @@ impl Qmp {
             .unwrap()
             .to_owned()
     }
+}
+
+fn named(event: Value) -> (String, Value) {
+    let name = event["event"].as_str().unwrap_or_default();
+    (name.to_owned(), event["data"].clone())
 }

@@ -36,12 +36,20 @@ impl Client {
 
     /// The next answer; the changes of pins before it are kept.
     pub(crate) fn answer(&mut self) -> String {
+        self.answer_or_end().expect("an answer")
+    }
+
+    /// The next answer; `None` if the machine has ended.
+    fn answer_or_end(&mut self) -> Option<String> {
         loop {
             let mut line = String::new();
-            self.stream.read_line(&mut line).unwrap();
-            let line = line.strip_suffix('\n').expect("an answer").to_owned();
+            match self.stream.read_line(&mut line) {
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                read => read.unwrap(),
+            };
+            let line = line.strip_suffix('\n')?.to_owned();
             let Some(change) = line.strip_prefix("IRQ ") else {
-                return line;
+                return Some(line);
             };
             let (verb, pin) = change.split_once(' ').unwrap();
             let level = match verb {
@@ -57,6 +65,15 @@ impl Client {
     pub(crate) fn ask(&mut self, request: &str) -> String {
         self.send(format!("{request}\n").as_bytes());
         self.answer()
+    }
+
+    /// Sends a request to a machine that may have ended; `None` if it has.
+    pub(crate) fn ask_or_end(&mut self, request: &str) -> Option<String> {
+        let sent = self
+            .stream
+            .get_mut()
+            .write_all(format!("{request}\n").as_bytes());
+        sent.ok().and_then(|()| self.answer_or_end())
     }
 
     /// Sends a request that succeeds with nothing to say.
@@ -160,6 +177,12 @@ impl Machine {
             qmp,
             log,
         }
+    }
+
+    /// What the monitor's client still hears, and the exit status.
+    pub(crate) fn ending(mut self) -> (Vec<(String, serde_json::Value)>, Option<i32>) {
+        let events = self.qmp.events_to_the_end();
+        (events, self.wait().code)
     }
 
     /// Waits for the program to end.
