@@ -42,6 +42,13 @@ impl Announcer {
         Self { trace, ..self }
     }
 
+    /// Has what was traced written, if it is.
+    pub(crate) fn flush_trace(&self) {
+        if let Some(trace) = &self.trace {
+            trace.flush();
+        }
+    }
+
     /// Ends the trace, if there is one.
     pub(crate) fn finish_trace(&self, bound: Duration) {
         if let Some(trace) = &self.trace {

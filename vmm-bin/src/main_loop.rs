@@ -98,6 +98,7 @@ impl MainLoop {
         mut gdb: Option<&mut Gdb>,
     ) -> Result<ExitStatus, Error> {
         loop {
+            lifecycle.sink().flush_trace();
             let before = lifecycle.state();
             let time = Time::of(before, lifecycle.requests());
             let sleep = time.until_next_deadline(machine);

@@ -1,9 +1,11 @@
 //! Writes the lifecycle's trace to a file, line by line, while the VM runs.
 //!
 //! ```text
-//!   main loop ── record ──▶ queue ──▶ thread "trace" ──▶ FILE
-//!   (never waits)         bounded      (may wait for the disk)
+//!   main loop ── record ─▶ batch ── flush, once a turn ──▶ queue ──▶ thread "trace" ──▶ FILE
+//!   (never waits)                                       bounded      (may wait for the disk)
 //! ```
+//!
+//! A thread that is woken for each record would take longer over that than over the records.
 //!
 //! The file ends at 64 MiB; what is left out then is told, and the last records of the VM are added
 //! at its end. A disk that is slower than the guest costs records: the numbers of those that are
@@ -30,17 +32,20 @@ use log::{error, warn};
 const LIMIT: u64 = 64 << 20;
 /// How many records of the end are added to a file that has reached its limit.
 const TAIL: usize = 1000;
-/// How many records may wait for the thread: more than a turn makes.
-const QUEUE: usize = 4096;
-/// How much is written at once.
-const BATCH: usize = 64 << 10;
+/// How many batches may wait for the thread.
+const QUEUE: usize = 1024;
+/// How many records wait for the end of a turn at most: more than a turn makes.
+const BATCH: usize = 256;
+/// How many bytes are written at once, more or less.
+const AT_ONCE: usize = 64 << 10;
 /// How long the file may take at the end, when nobody says otherwise.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A trace that is being written.
 pub(crate) struct Recorder {
     started: Instant,
-    queue: RefCell<Option<SyncSender<TraceLine>>>,
+    batch: RefCell<Vec<TraceLine>>,
+    queue: RefCell<Option<SyncSender<Vec<TraceLine>>>>,
     thread: RefCell<Option<JoinHandle<()>>>,
     lost: Cell<u64>,
 }
@@ -62,7 +67,7 @@ impl Recorder {
         confine: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> io::Result<Self> {
         let file = create(path)?;
-        let (queue, lines) = sync_channel(QUEUE);
+        let (queue, batches) = sync_channel(QUEUE);
         let (tell, told) = sync_channel(1);
         let thread = std::thread::Builder::new().name("trace".into());
         let thread = thread.spawn(move || {
@@ -71,39 +76,48 @@ impl Recorder {
             // The other end waits for this.
             drop(tell.send(confined));
             if go_on {
-                write(&lines, file);
+                write(&batches, file);
             }
         })?;
         told.recv()
             .map_err(|_| io::Error::other("the thread that writes it has ended"))??;
         let recorder = Self {
             started: Instant::now(),
+            batch: RefCell::new(vec![TraceLine::Header(Compat::Current)]),
             queue: RefCell::new(Some(queue)),
             thread: RefCell::new(Some(thread)),
             lost: Cell::new(0),
         };
-        recorder.put(TraceLine::Header(Compat::Current));
+        recorder.flush();
         Ok(recorder)
     }
 
     /// Adds a record. Does not wait.
     pub(crate) fn record(&self, record: &TraceRecord) {
         let (at, record) = (self.started.elapsed(), *record);
-        self.put(TraceLine::Record { at, record });
+        let mut batch = self.batch.borrow_mut();
+        batch.push(TraceLine::Record { at, record });
+        if batch.len() >= BATCH {
+            drop(batch);
+            self.flush();
+        }
     }
 
-    fn put(&self, line: TraceLine) {
-        let sent = match &*self.queue.borrow() {
-            Some(queue) => queue.try_send(line).is_ok(),
-            None => return,
+    /// Has the thread write what was recorded. Does not wait for it.
+    pub(crate) fn flush(&self) {
+        let batch = self.batch.take();
+        let Some(queue) = &*self.queue.borrow() else {
+            return;
         };
-        if !sent {
-            self.lost.set(self.lost.get().saturating_add(1));
+        let records = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+        if records > 0 && queue.try_send(batch).is_err() {
+            self.lost.set(self.lost.get().saturating_add(records));
         }
     }
 
     /// Ends the trace: what waits is written, if that takes no longer than `bound`.
     pub(crate) fn finish(&self, bound: Duration) {
+        self.flush();
         drop(self.queue.take());
         let Some(thread) = self.thread.take() else {
             return;
@@ -142,18 +156,18 @@ fn create(path: &Path) -> io::Result<File> {
 }
 
 /// The thread: writes until the queue is closed.
-fn write(lines: &Receiver<TraceLine>, file: File) {
+fn write(batches: &Receiver<Vec<TraceLine>>, file: File) {
     let mut writer = Writer::new(file, LIMIT);
     let mut result = Ok(());
-    while let Ok(first) = lines.recv() {
+    while let Ok(first) = batches.recv() {
         if result.is_err() {
             // Nobody is to find the queue full.
             continue;
         }
-        writer.add(first);
-        while writer.batch.len() < BATCH {
-            let Ok(next) = lines.try_recv() else { break };
-            writer.add(next);
+        first.into_iter().for_each(|line| writer.add(line));
+        while writer.text.len() < AT_ONCE {
+            let Ok(next) = batches.try_recv() else { break };
+            next.into_iter().for_each(|line| writer.add(line));
         }
         result = writer.flush();
         if let Err(error) = &result {
@@ -170,7 +184,7 @@ fn write(lines: &Receiver<TraceLine>, file: File) {
 /// Lines on their way to a file with a limit.
 struct Writer<W> {
     out: W,
-    batch: String,
+    text: String,
     room: u64,
     /// From when the limit is reached: the last lines.
     tail: Option<VecDeque<TraceLine>>,
@@ -180,7 +194,7 @@ impl<W: Write> Writer<W> {
     fn new(out: W, limit: u64) -> Self {
         Self {
             out,
-            batch: String::new(),
+            text: String::new(),
             room: limit,
             tail: None,
         }
@@ -194,38 +208,38 @@ impl<W: Write> Writer<W> {
             tail.push_back(line);
             return;
         }
-        let before = self.batch.len();
-        append(&mut self.batch, line);
-        let length = self.batch.len().saturating_sub(before);
+        let before = self.text.len();
+        append(&mut self.text, line);
+        let length = self.text.len().saturating_sub(before);
         let length = u64::try_from(length).unwrap_or(u64::MAX);
         match self.room.checked_sub(length) {
             Some(room) => self.room = room,
             None => {
                 warn!("the trace has reached its limit: of what follows, the end is kept");
-                self.batch.truncate(before);
-                append(&mut self.batch, TraceLine::Truncated);
+                self.text.truncate(before);
+                append(&mut self.text, TraceLine::Truncated);
                 self.tail = Some(VecDeque::from([line]));
             }
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let result = self.out.write_all(self.batch.as_bytes());
-        self.batch.clear();
+        let result = self.out.write_all(self.text.as_bytes());
+        self.text.clear();
         result
     }
 
     fn finish(&mut self) -> io::Result<()> {
         for line in self.tail.take().unwrap_or_default() {
-            append(&mut self.batch, line);
+            append(&mut self.text, line);
         }
         self.flush()
     }
 }
 
-fn append(batch: &mut String, line: TraceLine) {
+fn append(text: &mut String, line: TraceLine) {
     // A string takes everything.
-    let _it_does = writeln!(batch, "{line}");
+    let _it_does = writeln!(text, "{line}");
 }
 
 #[cfg(test)]
