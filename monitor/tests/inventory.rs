@@ -162,7 +162,7 @@ fn what_a_vmm_says_nothing_of_is_empty() {
         assert_eq!(answer, Ok(expected), "{name}");
         asked += 1;
     }
-    assert_eq!(asked, 8);
+    assert_eq!(asked, 9);
     assert!(!names.iter().any(|name| name.starts_with("device_")));
 }
 
@@ -183,4 +183,25 @@ fn a_type_that_descends_from_itself_ends_the_search() {
         refused.map_err(|error| error.to_string()),
         Err(text.to_owned())
     );
+}
+
+#[test]
+fn what_is_yanked_is_not_there_and_overtakes_what_waits() {
+    with_server(|client| {
+        let mut yank = |instance: Value| {
+            let arguments = json!({"instances": [instance]});
+            call(client, "yank", &arguments)["error"].take()
+        };
+        let not_found = json!({"class": "DeviceNotFound", "desc": "Instance not found"});
+        assert_eq!(yank(json!({"type": "chardev", "id": "serial0"})), not_found);
+        assert_eq!(yank(json!({"type": "migration"})), not_found);
+        let missing = "Parameter 'instances[0].node-name' is missing";
+        assert_eq!(yank(json!({"type": "block-node"}))["desc"], missing);
+        let reply = call(client, "yank", &json!({"instances": []}));
+        assert_eq!(reply, json!({"return": {}}));
+        assert_eq!(
+            client.call("{'execute':'query-yank'}"),
+            json!({"return": []})
+        );
+    });
 }

@@ -1,6 +1,7 @@
 //! The commands, one function each.
 
 use super::types::{BlockInfo, ObjectTypeInfo};
+use super::yank;
 use super::{
     Chardev, CommandLineOption, CpuModel, Inventory, IoThread, MachineType, MemorySize, ObjectType,
     Property,
@@ -25,6 +26,7 @@ pub fn register<C: Inventory + 'static>(registry: &mut Registry<C>) {
         .add(Command::described("query-command-line-options", options::<C>).allow_preconfig())
         .add(Command::described("qom-list-types", types::<C>).allow_preconfig())
         .described("device-list-properties", properties::<C>);
+    yank::register(registry);
 }
 
 fn memory<C: Inventory>(context: &mut C, _: NoArguments) -> Reply<MemorySize> {

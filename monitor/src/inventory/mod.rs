@@ -18,14 +18,16 @@
 //! | `query-command-line-options` | [`Inventory::command_line_options`], all or one |
 //! | `qom-list-types` | [`Inventory::object_types`], by what they implement |
 //! | `device-list-properties` | the properties of one of them |
+//! | `query-yank`, `yank` | nothing to yank; out of band |
 //!
 //! There is no `device_add` and no `device_del`: a VMM that can plug something registers its own.
 //!
 //! Source: QEMU, `qapi/char.json`, `qapi/misc.json`, `qapi/block-core.json`, `qapi/machine.json`,
-//! `qapi/machine-target.json`, `qapi/qom.json`, `qapi/qdev.json`.
+//! `qapi/machine-target.json`, `qapi/qom.json`, `qapi/qdev.json`, `qapi/yank.json`.
 
 mod commands;
 mod types;
+mod yank;
 
 pub use commands::register;
 pub use types::{
