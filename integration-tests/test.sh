@@ -140,6 +140,7 @@ part_dependencies() { check "dependencies" /usr/bin/python3 integration-tests/de
 
 part_doc() {
     RUSTDOCFLAGS="-D warnings" check "documentation" cargo doc -q --locked --workspace --no-deps --all-features
+    check "what the documents name" /usr/bin/python3 integration-tests/documents.py
 }
 
 part_panics() { check "no call that panics in runstate, notifiers, lifecycle" integration-tests/panics.sh; }

@@ -10,11 +10,14 @@ use shuttle::thread;
 use vcpu::fake::{FakeVcpu, Step};
 use vcpu::{Control, VcpuId, VcpuSet, VcpuState};
 
+/// As many schedules of each kind, unless `SHUTTLE_SCHEDULES` says how many.
 const SCHEDULES: usize = 10_000;
 
 fn explore(f: impl Fn() + Send + Sync + Clone + 'static) {
-    shuttle::check_random(f.clone(), SCHEDULES);
-    shuttle::check_pct(f, SCHEDULES, 3);
+    let asked = std::env::var("SHUTTLE_SCHEDULES");
+    let schedules = asked.map_or(SCHEDULES, |text| text.parse().unwrap());
+    shuttle::check_random(f.clone(), schedules);
+    shuttle::check_pct(f, schedules, 3);
 }
 
 fn set_of(count: u32) -> VcpuSet<FakeVcpu> {
