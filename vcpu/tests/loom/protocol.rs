@@ -9,7 +9,8 @@ use vcpu::protocol::Phase;
 
 use crate::model::{Vcpu, against, cycles, model, one_vcpu, spawn, two_vcpus};
 
-/// Every interleaving of one pause with the vCPU's loop that has up to seven preemptions.
+/// Every interleaving of one pause with the vCPU's loop that has up to seven preemptions. (`LOOM_UNBOUNDED` goes through all that
+/// there are, in some minutes of a processor's time; two cycles are too many for that.)
 #[test]
 fn one_vcpu_one_cycle() {
     model(Some(7), || {
