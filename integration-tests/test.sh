@@ -101,6 +101,7 @@ busybox-static userspace of the Linux guest
 cpio packs the guests' root file systems
 lz4 unpacks the kernel image of Debian 12
 zstd unpacks the kernel image of other releases
+gdb attaches to guests by --gdb
 acpica-tools iasl checks the ACPI tables
 LIST
 }

@@ -2,7 +2,7 @@
 
 Two archives make its root file system, one behind the other, as the kernel allows:
 
-    base   Debian's Python with qemu.qmp, QEMU for comparison, the KVM modules: built once
+    base   Debian's Python with qemu.qmp, gdb, QEMU for comparison, the KVM modules: built once
     fresh  vmm-bin and its libraries, the tests, the job: built for each boot
 
 The machine is emulated without acceleration, and that emulation is not perfect: now and then it loses an
@@ -101,6 +101,9 @@ def base_archive(cache, kernel):
                 if os.path.exists(f"{folder}/{name}"):
                     (stage / "usr/share/qemu").mkdir(exist_ok=True)
                     shutil.copy(f"{folder}/{name}", stage / "usr/share/qemu")
+    if gdb := shutil.which("gdb"):
+        _install(stage, gdb, "/usr/bin/gdb")
+        shutil.copytree("/usr/share/gdb", stage / "usr/share/gdb", symlinks=True)
     linux.pack(stage, archive)
     shutil.rmtree(stage)
     return archive

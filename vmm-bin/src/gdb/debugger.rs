@@ -85,6 +85,18 @@ impl<C: Cpus> Debugger<C> {
         self.actions.fill(action);
     }
 
+    /// What each vCPU does now. One that stays cannot be what stops next: gdb takes that for a lie.
+    pub(super) fn set_out(&mut self) -> Vec<Action> {
+        let moves = |(_, does): &(u32, Action)| *does != Action::Stay;
+        let moving: Vec<u32> = self.each().filter(moves).map(|(cpu, _)| cpu).collect();
+        if !moving.contains(&self.focus)
+            && let Some(&first) = moving.first()
+        {
+            self.focus = first;
+        }
+        self.actions.clone()
+    }
+
     /// What this vCPU is to watch for.
     fn arming(&self, action: Action) -> Arming {
         Arming {
@@ -311,6 +323,22 @@ mod tests {
         assert_eq!(cause(1, DEBUG, 0, SINGLE_STEP), Cause::Step);
         let guest = Cause::Guest(Exception::Debug);
         assert_eq!(cause(0, DEBUG, 0, SINGLE_STEP), guest);
+    }
+
+    #[test]
+    fn a_vcpu_that_stays_is_not_the_next_to_be_reported() {
+        let mut debugger = debugger();
+        for (actions, focus) in [
+            ([Action::Continue, Action::Continue], 0),
+            ([Action::Stay, Action::ContinueNamed], 1),
+            ([Action::Continue, Action::Continue], 1),
+            ([Action::Step, Action::Stay], 0),
+            ([Action::Stay, Action::Stay], 0),
+        ] {
+            debugger.actions = actions.to_vec();
+            assert_eq!(debugger.set_out(), actions);
+            assert_eq!(debugger.focus, focus, "{actions:?}");
+        }
     }
 
     #[test]

@@ -323,7 +323,7 @@ impl Gdb {
         if let Some((cpu, cause)) = watched {
             return self.tell(Stop::Cause(cpu, cause));
         }
-        let actions = self.debugger.borrow().actions.clone();
+        let actions = self.debugger.borrow_mut().set_out();
         for (cpu, _) in (0..).zip(actions).filter(|(_, does)| *does == Action::Stay) {
             let vcpu = self.cpus.set().get(VcpuId(cpu));
             match vcpu.map(|vcpu| vcpu.pause(Self::deadline())) {
