@@ -161,7 +161,7 @@ def environment(budget):
         "VMM_BIN": "/rig/vmm-bin", "CASE_BZIMAGE": "/rig/bzImage", "CASE_VMLINUX": "/rig/vmlinux", "CASE_INITRD": "/rig/initrd",
         "CASE_GENERIC": "/rig/generic", "CASE_GENERIC_INITRD": "/rig/generic-initrd",
         "CASE_PATIENCE": "40", "SLOWNESS": SLOWNESS, "CASE_VMM": os.environ.get("CASE_VMM", "vmm-bin"), "PYTHONUNBUFFERED": "1",
-        "PYTHONDONTWRITEBYTECODE": "1", "CASE_BUDGET": budget,
+        "PYTHONDONTWRITEBYTECODE": "1", "CASE_BUDGET": budget, "CASE_EMULATED": "1",
     }
     return " ".join(f"{name}={value}" for name, value in names.items())
 

@@ -87,10 +87,11 @@ impl Transport {
         Some(client.output.clone())
     }
 
-    /// One byte of input, if the client has taken all answers to what it sent before.
+    /// One byte of input, if the client has taken all answers to what it sent before, or takes none
+    /// any more.
     pub(super) fn next(&mut self) -> Option<u8> {
         let client = self.client.as_mut()?;
-        if client.output.is_empty() {
+        if client.output.is_empty() || client.gone {
             client.input.pop_front()
         } else {
             None
