@@ -24,7 +24,7 @@ async def until(vm, status):
 
 async def start_over(vm):
     """Brings the machine to before its first start, from wherever it is."""
-    await vm.execute("set-action", reboot="reset", shutdown="poweroff", panic="pause")
+    await vm.execute("set-action", reboot="reset", shutdown="poweroff", panic="pause", watchdog="pause")
     await vm.execute("stop")
     await vm.execute("system_reset")
     await until(vm, "prelaunch")
@@ -44,6 +44,8 @@ STATES = {
     "paused": ("spin", None, lambda vm: asyncio.gather(vm.execute("cont"), vm.execute("stop"))),
     "suspended": ("sleep", None, lambda vm: vm.execute("cont")),
     "guest-panicked": ("port", "0505w", lambda vm: vm.execute("cont")),
+    # What it reads there is 0xff, and to write that is to let the watchdog expire at once.
+    "watchdog": ("port", "0443w", lambda vm: vm.execute("cont")),
     "shutdown": ("spin", None, let_shut_down),
 }
 
@@ -94,6 +96,11 @@ async def every_command_while_it_sleeps():
 @case(deadline=120)
 async def every_command_after_a_panic():
     await in_state("guest-panicked")
+
+
+@case(deadline=120)
+async def every_command_after_the_watchdog():
+    await in_state("watchdog")
 
 
 @case(deadline=120)
