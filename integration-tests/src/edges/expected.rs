@@ -5,7 +5,6 @@ use runstate::RunState::{self, *};
 
 /// States that no run reaches.
 pub(super) const UNREACHED: &[(RunState, &str)] = &[
-    (Debug, "there is no debugger yet"),
     (InMigrate, "there is no migration"),
     (PostMigrate, "there is no migration"),
     (FinishMigrate, "there is no migration"),
