@@ -223,9 +223,10 @@ impl State {
             && (flags & INTERRUPT != 0 || !interrupts)
     }
 
-    /// Sets flags, and the interrupt flag if any that is set is enabled.
+    /// Sets flags. The interrupt flag is as the data sheet has it: up while any flag is that is
+    /// enabled, down otherwise.
     fn raise(&mut self, flags: u8) {
-        let flags = self.get(C) | flags;
+        let flags = (self.get(C) | flags) & !INTERRUPT;
         let interrupt = if flags & self.get(B) & (PERIODIC | ALARM | UPDATE) != 0 {
             INTERRUPT
         } else {

@@ -213,6 +213,11 @@ fn flags_are_set_without_interrupts_and_interrupt_when_enabled_late() {
     assert!(!rig.irq.level());
     rig.set(0x0b, HOURS_24 | UIE);
     assert!(rig.irq.level());
+    // Whoever is not enabled any more does not interrupt any more, either.
+    rig.set(0x0b, HOURS_24);
+    assert!(!rig.irq.level());
+    rig.set(0x0b, HOURS_24 | PIE | UIE);
+    assert!(rig.irq.level());
     assert_eq!(rig.get(0x0c), 0xd0);
 }
 
