@@ -236,7 +236,7 @@ fn sixty_four_clients_that_pipeline() {
             }
         }
     }
-    // 64 KiB each: what is read of a client in one turn, and its replies.
+    // 64 KiB each: what is read of it and not yet parsed, and its replies.
     server.grew_less(before, 64 * CLIENTS as u64 + SLACK);
     drop(clients);
     server.ends_well();

@@ -174,6 +174,11 @@ proptest! {
     }
 
     #[test]
+    fn a_schema_is_complete_whatever_is_registered(input in vec(any::<u8>(), 0..40)) {
+        oracle::schema(&input);
+    }
+
+    #[test]
     fn nothing_is_held_after_the_resynchronisation_byte(input in qmp_like()) {
         let mut parser = Parser::new(Limits::default());
         let mut input = input;

@@ -169,3 +169,102 @@ fn check(line: &[u8]) {
         members.contains_key("error")
     );
 }
+
+/// A schema of types that the input invents: every name that is used is there, once, and every entry
+/// has the members of its kind.
+pub(crate) fn schema(data: &[u8]) {
+    let mut registry: Registry<()> = Registry::new(Version::new(1, 2, 3, "oracle"));
+    for byte in data {
+        let name = format!("command-{}", byte >> 4);
+        match byte & 7 {
+            0 => registry.described(name, |(): &mut (), _: schema_types::Circle| Ok(())),
+            1 => registry.described(name, |(): &mut (), _: schema_types::Words| {
+                Ok(vec![Some(schema_types::Word::One)])
+            }),
+            2 => registry.described(name, |(): &mut (), _: NoArguments| Ok(vec![vec![1_u8]])),
+            3 => registry.command(name, |(): &mut (), _: Value| Ok::<_, CommandError>(())),
+            4 => registry.add(Command::out_of_band(name, |_: schema_types::Words| {
+                Ok(true)
+            })),
+            5 => registry.add(
+                Command::described(name, |(): &mut (), _: NoArguments| Ok(1.5)).disabled("off"),
+            ),
+            6 => registry.event(monitor::EventSpec::new(name).data::<schema_types::Words>()),
+            _ => registry.event(&*name),
+        };
+    }
+    let arguments = serde_json::Map::new();
+    let schema = registry.execute(&mut (), "query-qmp-schema", arguments);
+    let schema = schema.expect("it takes no arguments");
+    let entries = schema.as_array().expect("a list");
+    let mut names = std::collections::BTreeSet::new();
+    for entry in entries {
+        let kind = entry["meta-type"].as_str().expect("a kind");
+        let name = entry["name"].as_str().expect("a name");
+        // Commands and events may share a name with each other, and with no type.
+        let of_type = !matches!(kind, "command" | "event");
+        assert!(
+            names.insert((of_type, kind == "event", name)),
+            "{name} is there twice"
+        );
+    }
+    let known = |name: &Value| {
+        let name = name.as_str().expect("a name");
+        assert!(names.contains(&(true, false, name)), "{name} is not there");
+    };
+    for entry in entries {
+        let list = |member: &str| entry[member].as_array().cloned().unwrap_or_default();
+        match entry["meta-type"].as_str() {
+            Some("command") => [&entry["arg-type"], &entry["ret-type"]]
+                .into_iter()
+                .for_each(known),
+            Some("event") => known(&entry["arg-type"]),
+            Some("array") => known(&entry["element-type"]),
+            Some("object") => {
+                list("members")
+                    .iter()
+                    .for_each(|member| known(&member["type"]));
+                list("variants")
+                    .iter()
+                    .for_each(|variant| known(&variant["type"]));
+            }
+            Some("enum") => assert_eq!(list("members").len(), list("values").len()),
+            Some("builtin") => assert!(entry["json-type"].is_string()),
+            other => assert_eq!(other, None, "it is no kind"),
+        }
+    }
+    // What the schema lists can be called; what it leaves out cannot.
+    for number in 0..16 {
+        let name = format!("command-{number}");
+        let result = registry.execute(&mut (), &name, serde_json::Map::new());
+        let missing =
+            |error: CommandError| error.class() == monitor::protocol::ErrorClass::CommandNotFound;
+        let listed = names.contains(&(false, false, &name));
+        assert_eq!(listed, !result.err().is_some_and(missing), "{name}");
+    }
+}
+
+mod schema_types {
+    monitor::qapi! {
+        /// A type that contains itself.
+        #[derive(serde::Deserialize)]
+        pub(super) struct Circle {
+            next: Option<Box<Circle>>,
+            others: Vec<Circle>,
+        }
+    }
+
+    monitor::qapi! {
+        #[derive(serde::Deserialize, serde::Serialize)]
+        pub(super) struct Words {
+            first: Word,
+            more: Option<Vec<Word>>,
+            any as "x-any": Option<serde_json::Value>,
+        }
+    }
+
+    monitor::qapi! {
+        #[derive(serde::Deserialize, serde::Serialize)]
+        pub(super) enum Word { One, TwoWords, Three as "3" }
+    }
+}

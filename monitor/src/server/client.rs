@@ -17,7 +17,7 @@ use vmm_sys_util::epoll::EventSet;
 const READ_SIZE: usize = 4096;
 
 /// Bytes read from one client before the others have their turn.
-const READ_BUDGET: usize = 16 * READ_SIZE;
+const READ_BUDGET: usize = 2 * READ_SIZE;
 
 /// Bytes gathered for one write.
 const WRITE_SIZE: usize = 16 * 1024;
