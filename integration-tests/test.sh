@@ -103,6 +103,7 @@ lz4 unpacks the kernel image of Debian 12
 zstd unpacks the kernel image of other releases
 gdb attaches to guests by --gdb
 acpica-tools iasl checks the ACPI tables
+socat types at the monitor as the README says
 LIST
 }
 

@@ -108,6 +108,13 @@ fn a_program_drives_the_vm_by_lines_of_text() {
             "Error: Unable to wake up: guest is not in suspended state\r\n",
         ),
         ("bogus", "unknown command: 'bogus'\r\n"),
+        ("info uuid", "00000000-0000-0000-0000-000000000000\r\n"),
+        (
+            "info version",
+            concat!(env!("CARGO_PKG_VERSION"), "vmm-bin\r\n"),
+        ),
+        ("nmi", ""),
+        ("help q", "quit|q  -- quit the emulator\r\n"),
     ] {
         assert_eq!(person.say(line), answer, "{line}");
     }
@@ -370,6 +377,66 @@ fn a_flooding_guest_does_not_keep_the_monitor_from_its_terminal() {
     vm.press(b"\x01cinfo status\r", "VM status: running");
     vm.press(b"quit\r", "SHUTDOWN");
     assert_eq!(vm.wait().0.code(), Some(0));
+}
+
+/// What `socat` gets from the socket when it sends `input`; `None` if it is not installed.
+fn socat(socket: &Path, input: &str) -> Option<String> {
+    let child = std::process::Command::new("socat")
+        .args(["-t", "10", "-"])
+        .arg(format!("UNIX-CONNECT:{}", socket.display()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = child.map(Running::from) else {
+        eprintln!("skipped: socat is not installed");
+        return None;
+    };
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).unwrap();
+    drop(stdin);
+    let mut text = String::new();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
+    Some(text)
+}
+
+#[test]
+fn socat_drives_both_monitors() {
+    if !kvm("socat_drives_both_monitors") {
+        return;
+    }
+    let consoles = Directory::new();
+    let option = consoles.option("unix", "hmp");
+    let vm = Vm::menu(&["--monitor", &option]);
+    let Some(people) = socat(&consoles.path("hmp"), "stop\ninfo status\n") else {
+        return;
+    };
+    assert!(
+        people.ends_with("(qemu) stop\r\n(qemu) info status\r\nVM status: paused\r\n(qemu) "),
+        "{people}"
+    );
+    let requests = "{'execute': 'qmp_capabilities'}\n{'execute': 'cont', 'id': 1}\n\
+                    {'execute': 'query-status', 'id': 2}\n{'execute': 'quit', 'id': 3}\n";
+    let programs = socat(&vm.directory.path("qmp"), requests).unwrap();
+    let words: Vec<_> = programs
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|message| match message.get("event") {
+            Some(event) => event.as_str().unwrap().to_owned(),
+            None => message["id"].to_string(),
+        })
+        .collect();
+    // The greeting, the negotiation, and then each reply behind the event that it caused.
+    assert_eq!(
+        words,
+        ["null", "null", "RESUME", "1", "2", "SHUTDOWN", "3"],
+        "{programs}"
+    );
+    assert_eq!(vm.wait().code, Some(0));
 }
 
 /// A text without its values: every hexadecimal digit is a 0, every flag a dash.
