@@ -4,8 +4,9 @@
 //! says what each vCPU is to watch for when the machine starts.
 
 use super::arch::Description;
-use super::breakpoints::{Hardware, Purpose, Software};
 use super::cpus::{Arming, Cpus, Exception, Unavailable};
+use super::hardware::{Hardware, Purpose};
+use super::software::Software;
 use crate::platform::DebugHit;
 
 /// Pages are the unit of translation.

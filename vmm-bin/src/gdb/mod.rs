@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   gdb <--socket--> transport ──▶ frames ──▶ session (gdbstub) ──▶ target ──▶ debugger
-//!                                                │ wishes              breakpoints, arch
+//!                                                │ wishes       software, hardware, arch
 //!        vCPU exits ──▶ hits ──▶ Gdb ◀───────────┘                     │ cpus
 //!                                 │ stop, start                       kvm ──▶ vCPUs, memory
 //!                                 ▼
@@ -22,15 +22,16 @@
 //! is replaced, and no exit costs more than it did.
 
 mod arch;
-mod breakpoints;
 mod cpus;
 mod debugger;
 #[cfg(test)]
 mod fake;
 mod frames;
+mod hardware;
 mod hits;
 mod kvm;
 mod session;
+mod software;
 mod target;
 mod transport;
 
@@ -48,6 +49,7 @@ use vcpu::{VcpuId, VcpuPause};
 
 use self::debugger::{Action, Cause, Debugger};
 use self::frames::{Frame, Frames};
+use self::hardware::Purpose;
 use self::kvm::KvmCpus;
 use self::session::{Error, Session, Stop, Wish};
 use self::transport::Transport;
@@ -317,7 +319,7 @@ impl Gdb {
     fn resume(&mut self) {
         // A breakpoint that another vCPU has come to is come to again; a watchpoint is not.
         let watched = self.stops.drain(..).find(|(_, cause)| {
-            matches!(cause, Cause::Hardware(purpose @ breakpoints::Purpose::Watch { .. })
+            matches!(cause, Cause::Hardware(purpose @ Purpose::Watch { .. })
                 if self.debugger.borrow().hardware.is_for(*purpose))
         });
         if let Some((cpu, cause)) = watched {

@@ -23,10 +23,10 @@ use gdbstub::conn::Connection;
 use gdbstub::stub::state_machine::GdbStubStateMachine;
 use gdbstub::stub::{DisconnectReason, GdbStub, GdbStubError, MultiThreadStopReason};
 
-use super::breakpoints::Purpose;
 use super::cpus::Cpus;
 use super::debugger::{Cause, Debugger};
 use super::frames::{self, framed};
+use super::hardware::Purpose;
 use super::target::tid;
 
 /// The most bytes that wait for a client. An answer is a few kilobytes; none is begun before the

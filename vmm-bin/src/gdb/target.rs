@@ -27,9 +27,10 @@ use gdbstub::target::ext::thread_extra_info::{ThreadExtraInfo, ThreadExtraInfoOp
 use gdbstub::target::{Target, TargetError, TargetResult};
 
 use super::arch::{RegisterNumber, Registers, X86};
-use super::breakpoints::{Purpose, Refusal};
 use super::cpus::{CpuRegisters, Cpus, Unavailable};
 use super::debugger::{Action, Debugger};
+use super::hardware::Purpose;
+use super::software::Refusal;
 
 /// Errors, by Linux's numbers: gdb shows them as `E0e` and so on.
 const EIO: u8 = 5;

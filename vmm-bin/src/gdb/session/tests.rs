@@ -163,7 +163,7 @@ fn breakpoints_run_out_and_are_answered() {
         assert_eq!(client.ask(&format!("Z1,{number:x},1")), "OK");
     }
     assert_eq!(client.ask("Z1,4,1"), "E1c");
-    for number in 0..super::super::breakpoints::MOST {
+    for number in 0..super::super::software::MOST {
         assert_eq!(client.ask(&format!("Z0,{number:x},1")), "OK");
     }
     assert_eq!(client.ask("Z0,ffff,1"), "E1c");
