@@ -137,8 +137,7 @@ impl Gdb {
     /// Looks at what vCPUs have hit, and does what the client asks for: one packet of it. To be called
     /// before the lifecycle's turn, which serves the stop that a hit leads to.
     pub(crate) fn serve(&mut self) {
-        self.collect();
-        if self.session.is_some() && !self.stops.is_empty() && self.is_live() {
+        if self.collect() && self.session.is_some() && self.is_live() {
             self.lifecycle.requests().debug();
             return;
         }
@@ -196,8 +195,10 @@ impl Gdb {
         Instant::now().checked_add(PATIENCE)
     }
 
-    /// Finds out what vCPUs have hit. The guest gets back what is its own.
-    fn collect(&mut self) {
+    /// Finds out what vCPUs have hit, and whether it was for the debugger. The guest gets back what is
+    /// its own.
+    fn collect(&mut self) -> bool {
+        let before = self.stops.len();
         for (cpu, hit) in self.hits.take() {
             let debugger = self.debugger.borrow();
             match debugger.cause(cpu, &hit) {
@@ -211,6 +212,7 @@ impl Gdb {
                 cause => self.stops.push_back((cpu, cause)),
             }
         }
+        self.stops.len() > before
     }
 
     /// Takes a new client, if there is one.
@@ -221,35 +223,26 @@ impl Gdb {
         info!("gdb: a client");
         self.frames = Frames::new();
         self.stopped = false;
-        let session = if self.stop() {
-            Session::new(&mut self.debugger.borrow_mut(), output)
-                .inspect_err(|error| warn!("gdb: {error}"))
-                .ok()
-        } else {
-            None
-        };
-        if session.is_none() {
-            self.transport.borrow_mut().hang_up();
+        let session = self
+            .stop()
+            .and_then(|()| Session::new(&mut self.debugger.borrow_mut(), output));
+        match session {
+            Ok(session) => self.session = Some(session),
+            Err(error) => {
+                warn!("gdb: {error}; the client is disconnected");
+                self.transport.borrow_mut().hang_up();
+            }
         }
-        self.session = session;
     }
 
-    /// Stops the VM, if it runs; `false` if it cannot be stopped.
-    fn stop(&mut self) -> bool {
-        if !self.is_live() {
-            return true;
+    /// Stops the VM, if it runs.
+    fn stop(&mut self) -> Result<(), Error> {
+        if self.is_live() {
+            self.lifecycle.stop(RunState::Paused)?;
+            self.stopped = true;
+            self.kept_out.clear();
         }
-        match self.lifecycle.stop(RunState::Paused) {
-            Ok(_) => {
-                self.stopped = true;
-                self.kept_out.clear();
-                true
-            }
-            Err(error) => {
-                warn!("gdb: the VM does not stop: {error}");
-                false
-            }
-        }
+        Ok(())
     }
 
     /// Takes one frame and serves it.
@@ -270,7 +263,9 @@ impl Gdb {
                     session.ask_again()?;
                 }
             }
-            Some(Frame::Interrupt) => self.interrupt(),
+            // `report` tells the client. A guest that stands has stopped just now for another reason,
+            // which the client has been told.
+            Some(Frame::Interrupt) => self.stop()?,
             Some(Frame::Packet(body)) => self.packet(&body)?,
         }
         if taken {
@@ -279,18 +274,10 @@ impl Gdb {
         Ok(())
     }
 
-    /// Stops a guest that runs; [`report`](Self::report) tells the client. One that stands has stopped
-    /// for another reason just now, which the client has been told.
-    fn interrupt(&mut self) {
-        self.stop();
-    }
-
     fn packet(&mut self, body: &[u8]) -> Result<(), Error> {
         // The monitor may have started the guest, of which the client knows nothing: it finds it
         // stopped.
-        if !self.stop() {
-            return Ok(());
-        }
+        self.stop()?;
         self.report();
         let Some(session) = &mut self.session else {
             return Ok(());

@@ -106,6 +106,9 @@ pub(super) enum Error {
     /// What the client sends is not understood.
     #[error(transparent)]
     Frame(#[from] frames::Error),
+    /// The machine does not stop for the client.
+    #[error("the VM does not stop: {0}")]
+    Machine(#[from] lifecycle::Error),
     /// gdbstub gives up.
     #[error("{0}")]
     Stub(String),
