@@ -21,7 +21,9 @@ use crate::step::{Latched, Phase, Situation};
 
 mod fields;
 mod line;
+mod read;
 mod replay;
+mod write;
 
 pub use line::{TraceLine, TraceLineError};
 pub use replay::{Divergence, replay};

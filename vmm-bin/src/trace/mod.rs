@@ -13,6 +13,7 @@
 
 mod describe;
 mod file;
+mod page;
 mod recorder;
 mod show;
 mod svg;

@@ -5,7 +5,6 @@
 //! The rule that must never be broken: no text covers another; what has no room is in a title that
 //! a viewer shows.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use lifecycle::Compat;
@@ -13,6 +12,7 @@ use runstate::RunState;
 
 use super::describe::duration;
 use super::file::Timed;
+use super::page::{LETTER, Page, count, escaped, mark_colour, shortened};
 use super::timeline::{Kind, Mark, Timeline};
 
 /// How wide a row is.
@@ -38,10 +38,6 @@ const RISE: f64 = 0.79;
 const OVERHANG: f64 = 160.0;
 /// The space above the first row, without the legend.
 const HEAD: f64 = 40.0;
-/// How wide a letter is, more or less.
-const LETTER: f64 = 5.8;
-/// The longest label.
-const MOST_LETTERS: usize = 34;
 /// Time in which nothing happens for so long is named on the axis.
 const IDLE: Duration = Duration::from_millis(1);
 
@@ -64,15 +60,6 @@ const fn colour(state: RunState) -> &'static str {
         RunState::SaveVm => "#d5dba0",
         RunState::RestoreVm => "#bcc67c",
         RunState::Colo => "#e6b3cf",
-    }
-}
-
-const fn mark_colour(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Request => "#1f5fa8",
-        Kind::Decision => "#333333",
-        Kind::Event => "#b02a1e",
-        Kind::Note => "#8a6d00",
     }
 }
 
@@ -165,47 +152,7 @@ fn rows(line: &Timeline) -> Vec<Row> {
     stretches.map(row).collect()
 }
 
-struct Page(String);
-
 impl Page {
-    fn put(&mut self, line: std::fmt::Arguments<'_>) {
-        // A string takes everything.
-        let _it_does = writeln!(self.0, "{line}");
-    }
-
-    fn text(&mut self, x: f64, y: f64, anchor: &str, colour: &str, size: f64, text: &str) {
-        let text = escaped(text);
-        self.put(format_args!(
-            "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"{colour}\" \
-             font-size=\"{size}\">{text}</text>"
-        ));
-    }
-
-    fn box_(&mut self, x: f64, y: f64, width: f64, height: f64, fill: &str, title: &str) {
-        let title = escaped(title);
-        self.put(format_args!(
-            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" \
-             fill=\"{fill}\"><title>{title}</title></rect>"
-        ));
-    }
-
-    fn glyph(&mut self, kind: Kind, x: f64, y: f64) {
-        let fill = mark_colour(kind);
-        match kind {
-            Kind::Event => self.put(format_args!(
-                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{fill}\"/>"
-            )),
-            Kind::Request => self.put(format_args!(
-                "<path d=\"M{x:.1} {:.1}l4.5 -8h-9z\" fill=\"{fill}\"/>",
-                y + 4.0
-            )),
-            Kind::Decision | Kind::Note => self.put(format_args!(
-                "<path d=\"M{x:.1} {:.1}l4.5 5l-4.5 5l-4.5 -5z\" fill=\"{fill}\"/>",
-                y - 5.0
-            )),
-        }
-    }
-
     fn legend(&mut self, line: &Timeline) {
         let mut x = LEFT;
         let y = 34.0;
@@ -383,33 +330,4 @@ impl Page {
              {label}<title>{title}</title></text>"
         ));
     }
-}
-
-fn shortened(label: &str) -> String {
-    if label.chars().count() <= MOST_LETTERS {
-        return label.into();
-    }
-    let kept: String = label.chars().take(MOST_LETTERS.saturating_sub(1)).collect();
-    format!("{kept}…")
-}
-
-/// How many letters, as a length.
-fn count(text: &str) -> f64 {
-    u32::try_from(text.chars().count()).map_or(0.0, f64::from)
-}
-
-fn escaped(text: &str) -> String {
-    let mut safe = String::new();
-    for char in text.chars() {
-        match char {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            // XML has no place for these, not even escaped.
-            control if control.is_control() => safe.push('\u{fffd}'),
-            other => safe.push(other),
-        }
-    }
-    safe
 }
