@@ -285,6 +285,7 @@ mod tests {
                 .to_string()
                 .starts_with("/nonexistent/kvm does not exist")
         );
+        assert!(error.to_string().contains("--accel qtest"), "{error}");
     }
 
     #[test]
