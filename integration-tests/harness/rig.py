@@ -96,7 +96,7 @@ def base_archive(cache, kernel):
     )
     if qemu := shutil.which("qemu-system-x86_64"):
         _install(stage, qemu, "/usr/bin/qemu-system-x86_64")
-        for name in ("bios-microvm.bin", "bios-256k.bin", "kvmvapic.bin", "linuxboot_dma.bin", "pvh.bin"):
+        for name in ("bios-microvm.bin", "bios-256k.bin", "kvmvapic.bin", "linuxboot_dma.bin", "pvh.bin", "qboot.rom"):
             for folder in ("/usr/share/qemu", "/usr/share/seabios"):
                 if os.path.exists(f"{folder}/{name}"):
                     (stage / "usr/share/qemu").mkdir(exist_ok=True)

@@ -399,10 +399,12 @@ fn boot_source(guest: &Guest) -> BootSource {
             offset: guest::OFFSET,
         }),
         Guest::Kernel {
+            firmware,
             image,
             initrd,
             append,
         } => BootSource::Kernel {
+            firmware: firmware.clone(),
             kernel: image.clone(),
             initrd: initrd.clone(),
             command_line: append.clone(),

@@ -52,10 +52,6 @@ fn a_command_line_that_cannot_be_understood() {
         ),
         (&["--exit-codes", "x"], &["--exit-codes x", "qemu or cause"]),
         (&["--seccomp", "x"], &["--seccomp x", "on, off or log"]),
-        (
-            &["--kernel", "a", "--firmware", "b"],
-            &["--kernel and --firmware exclude each other"],
-        ),
         (&["--initrd", "a"], &["--initrd", "add --kernel FILE"]),
         (&["--append", "a"], &["--append", "add --kernel FILE"]),
     ] {

@@ -63,6 +63,8 @@ pub(crate) enum Guest {
     Embedded,
     /// A kernel.
     Kernel {
+        /// The firmware that boots it, if not the VMM itself.
+        firmware: Option<PathBuf>,
         /// bzImage or ELF.
         image: PathBuf,
         /// Its initial RAM disk.
@@ -334,11 +336,8 @@ fn gdb(options: &Options) -> Result<Option<Gdb>, UsageError> {
 
 fn guest(options: Options) -> Result<Guest, UsageError> {
     match (options.kernel, options.firmware) {
-        (Some(_), Some(_)) => Err(UsageError::contradiction(
-            "--kernel and --firmware exclude each other",
-            "give the one that the guest is to start from",
-        )),
-        (Some(image), None) => Ok(Guest::Kernel {
+        (Some(image), firmware) => Ok(Guest::Kernel {
+            firmware,
             image,
             initrd: options.initrd,
             append: options.append.unwrap_or_default(),

@@ -33,7 +33,7 @@ pub(super) struct Options {
         help_heading = "Guest"
     )]
     pub(super) append: Option<String>,
-    /// Start this flat firmware image instead of a kernel
+    /// Start this flat firmware image; with --kernel, it is to boot that (qboot)
     #[arg(long, value_name = "FILE", help_heading = "Guest")]
     pub(super) firmware: Option<PathBuf>,
 

@@ -10,6 +10,7 @@
 //! | 0x441 to 0x444 | ib700 watchdog, unless it is not wanted | |
 //! | 0x501, 0x502 | isa-debug-exit | |
 //! | 0x505 | pvpanic | |
+//! | 0x510, 0x511 | fw_cfg, if there is firmware | |
 //! | 0x600 to 0x60b | ACPI PM1 block and timer | 9 |
 //! | 0x660 to 0x669 | watchdog of the ACPI WDAT table, if asked for | |
 //! | 0xcf9 | reset control | |
@@ -24,6 +25,7 @@ use devices::acpi_pm::{self, AcpiPm};
 use devices::cmos_rtc::{self, CmosRtc};
 use devices::debug_exit::{self, DebugExit};
 use devices::debugcon::{self, DebugCon};
+use devices::fw_cfg::{self, FwCfg, Items};
 use devices::i8042::{self, I8042};
 use devices::ib700::{self, Ib700};
 use devices::port92::{self, Port92};
@@ -117,13 +119,15 @@ impl Assembly {
 }
 
 impl Board {
-    /// The devices of a machine of this shape, as at power-on.
+    /// The devices of a machine of this shape, as at power-on; with `handover`, also the one by which firmware
+    /// asks for that.
     ///
     /// # Errors
     /// When they do not fit together, which a test of this module excludes.
     pub(crate) fn new(
         accel: &Accel,
         shape: Shape,
+        handover: Option<Items>,
         clock: &Arc<VirtualClock>,
         power: &Arc<HoldGate>,
         wiring: &Outlets,
@@ -191,6 +195,10 @@ impl Board {
             let wdat = Arc::new(Wdat::new(watchdog));
             assembly.add("wdat", &wdat::PORTS, &wdat)?;
             timed.push(wdat);
+        }
+        if let Some(items) = handover {
+            let fw_cfg = Arc::new(FwCfg::new(items));
+            assembly.add("fw_cfg", &fw_cfg::PORTS, &fw_cfg)?;
         }
         if let Some(output) = &wiring.debugcon {
             let debugcon = Arc::new(DebugCon::new(Arc::clone(output)));

@@ -107,6 +107,7 @@ impl Machine {
             firmware,
             accel.address_bits(),
         )?;
+        let handover = images.handover(&memory, config.cpus)?;
         let entry = images.load(&memory, &tables)?;
         cpu::write_boot_structures(&memory, entry)?;
         let boot = BootState::new(entry, images.is_kernel());
@@ -121,7 +122,7 @@ impl Machine {
             watchdogs: config.watchdogs,
             pvpanic_events: config.pvpanic_events,
         };
-        let board = Board::new(&accel, shape, &clock, &gate, outlets)?;
+        let board = Board::new(&accel, shape, handover, &clock, &gate, outlets)?;
         board.reset(ResetType::Cold)?;
 
         let (vcpus, guard) = VcpuSet::new_paused(vcpu_events);

@@ -60,7 +60,7 @@ pub(super) const MAIN_LOOP: Role = Role {
 
 /// A vCPU's thread, from before its first entry into the guest to its end.
 pub(super) const VCPU: Role = Role {
-    calls: &[MEMORY, THREADS, OUTPUT, THREAD_END],
+    calls: &[MEMORY, THREADS, OUTPUT, FIRMWARE, THREAD_END],
     requests: &[
         requests::KVM_RUN,
         requests::KVM_IRQ_LINE,
@@ -176,6 +176,9 @@ const STREAMS: &[Allowed] = &[
     // The keys of a hash table are random.
     any(libc::SYS_getrandom),
 ];
+
+/// Firmware reads the kernel that it is to boot, from files that are open.
+const FIRMWARE: &[Allowed] = &[any(libc::SYS_pread64)];
 
 /// Images that are loaded again at a reset, from files that are open.
 const FILES: &[Allowed] = &[

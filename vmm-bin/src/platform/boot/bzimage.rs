@@ -122,9 +122,25 @@ impl Header {
         })
     }
 
+    /// Bytes of boot sector and setup code.
+    pub(super) fn setup_size(&self) -> u64 {
+        self.setup_size
+    }
+
+    /// What an initrd must end at, or below.
+    pub(super) fn initrd_limit(&self) -> u64 {
+        self.initrd_max.saturating_add(1)
+    }
+
+    /// The longest command line, without its NUL.
+    pub(super) fn longest_command_line(&self) -> usize {
+        let room = usize::try_from(COMMAND_LINE_ROOM).unwrap_or(usize::MAX);
+        self.command_line.min(room.saturating_sub(1))
+    }
+
     /// The end of what the kernel takes when it is loaded at `load`: what was loaded, and what it
     /// unpacks itself to.
-    fn end(&self, load: u64, file_size: u64) -> u64 {
+    pub(super) fn end(&self, load: u64, file_size: u64) -> u64 {
         let loaded = load.saturating_add(file_size.saturating_sub(self.setup_size));
         let runtime = if self.relocatable {
             let mask = self.alignment.saturating_sub(1);
@@ -168,11 +184,8 @@ pub(super) fn load(
             reason: "has no setup header".to_owned(),
         });
     };
-    let room = usize::try_from(COMMAND_LINE_ROOM)
-        .unwrap_or(usize::MAX)
-        .saturating_sub(1);
-    let command_line = parts.load_command_line(memory, header.command_line.min(room))?;
-    let initrd = parts.load_initrd(memory, end, header.initrd_max.saturating_add(1))?;
+    let command_line = parts.load_command_line(memory, header.longest_command_line())?;
+    let initrd = parts.load_initrd(memory, end, header.initrd_limit())?;
     linux::write_zero_page(memory, setup_header, command_line, initrd, rsdp)?;
     Ok(linux::entry(loaded.kernel_load.0.saturating_add(ENTRY_64)))
 }

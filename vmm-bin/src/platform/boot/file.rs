@@ -104,6 +104,14 @@ impl ImageFile {
             .map_err(|error| access(format!("cannot load the {}: {error}", self.role)))
     }
 
+    /// The same open file, for somebody who reads at places of his own.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub(crate) fn share(&self) -> Result<File, Error> {
+        self.file.try_clone().map_err(|source| self.failed(source))
+    }
+
     /// The file itself, for a loader that reads it.
     pub(crate) fn file_mut(&mut self) -> &mut File {
         &mut self.file

@@ -34,6 +34,11 @@ pub(super) fn check(image: &ImageFile) -> Result<(), Error> {
     })
 }
 
+/// Where the low copy begins.
+pub(super) fn low_copy(image: &ImageFile) -> u64 {
+    HIGH_RAM.saturating_sub(image.size().min(LOW_COPY))
+}
+
 /// Puts both copies in memory.
 ///
 /// # Errors
@@ -42,11 +47,7 @@ pub(super) fn load(image: &mut ImageFile, memory: &Memory) -> Result<Entry, Erro
     let size = image.size();
     image.load(0, size, memory, HOLE_END.saturating_sub(size))?;
     let low = size.min(LOW_COPY);
-    image.load(
-        size.saturating_sub(low),
-        low,
-        memory,
-        HIGH_RAM.saturating_sub(low),
-    )?;
+    let address = low_copy(image);
+    image.load(size.saturating_sub(low), low, memory, address)?;
     Ok(Entry::ResetVector)
 }

@@ -15,13 +15,16 @@ mod bzimage;
 mod elf;
 mod file;
 mod firmware;
+mod handover;
 mod linux;
 mod map;
 mod pvh;
 mod reset_vector;
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use devices::fw_cfg::Items;
 
 use self::file::ImageFile;
 use super::acpi::Tables;
@@ -29,11 +32,16 @@ use super::error::Error;
 use super::layout::PAGE;
 use super::memory::Memory;
 
+/// Where the ACPI tables end at the latest if firmware lies behind them: segment F is its own.
+const ACPI_TABLES_END: u64 = 0xf_0000;
+
 /// What to boot.
 #[derive(Debug, Clone)]
 pub(crate) enum BootSource {
     /// A kernel: bzImage, ELF vmlinux or PVH.
     Kernel {
+        /// What boots it, if the VMM does not: a flat firmware image.
+        firmware: Option<PathBuf>,
         /// The kernel.
         kernel: PathBuf,
         /// Its initial RAM disk.
@@ -98,7 +106,7 @@ pub(crate) struct Images(Kind);
 enum Kind {
     BzImage(Kernel, bzimage::Header),
     Elf(Kernel, elf::Header),
-    Firmware(ImageFile),
+    Firmware(ImageFile, Option<Kernel>),
     Flat(FlatImage),
 }
 
@@ -125,6 +133,7 @@ impl Images {
     pub(crate) fn open(source: &BootSource) -> Result<Self, Error> {
         match source {
             BootSource::Kernel {
+                firmware,
                 kernel,
                 initrd,
                 command_line,
@@ -138,18 +147,36 @@ impl Images {
                     return Err(Error::CommandLineNul { position });
                 }
                 let command_line = command_line.clone();
-                Self::recognise(Kernel {
+                let kernel = Kernel {
                     kernel,
                     initrd,
                     command_line,
-                })
+                };
+                match firmware {
+                    None => Self::recognise(kernel),
+                    Some(path) => Self::open_firmware(path, Some(kernel)),
+                }
             }
-            BootSource::Firmware(path) => {
-                let image = ImageFile::open("firmware", path)?;
-                firmware::check(&image)?;
-                Ok(Self(Kind::Firmware(image)))
-            }
+            BootSource::Firmware(path) => Self::open_firmware(path, None),
             BootSource::Flat(image) => Ok(Self(Kind::Flat(image.clone()))),
+        }
+    }
+
+    /// Opens firmware, which is to boot `kernel` if there is one.
+    fn open_firmware(path: &Path, kernel: Option<Kernel>) -> Result<Self, Error> {
+        let image = ImageFile::open("firmware", path)?;
+        firmware::check(&image)?;
+        Ok(Self(Kind::Firmware(image, kernel)))
+    }
+
+    /// What firmware is told; nothing if there is none.
+    ///
+    /// # Errors
+    /// When its kernel is none that firmware can boot, or has no room.
+    pub(crate) fn handover(&self, memory: &Memory, cpus: u32) -> Result<Option<Items>, Error> {
+        match &self.0 {
+            Kind::Firmware(_, kernel) => handover::items(memory, cpus, kernel.as_ref()).map(Some),
+            _ => Ok(None),
         }
     }
 
@@ -175,7 +202,7 @@ impl Images {
     /// How many bytes of firmware end at 4 GiB.
     pub(crate) fn firmware_size(&self) -> Option<u64> {
         match &self.0 {
-            Kind::Firmware(image) => Some(image.size()),
+            Kind::Firmware(image, _) => Some(image.size()),
             _ => None,
         }
     }
@@ -183,7 +210,16 @@ impl Images {
     /// Whether firmware of the guest's own starts the machine, and wakes it from sleep. It brings
     /// the ACPI tables.
     pub(crate) fn is_firmware(&self) -> bool {
-        matches!(self.0, Kind::Firmware(_))
+        matches!(self.0, Kind::Firmware(..))
+    }
+
+    /// Whether the ACPI tables in memory are the VMM's: unless there is firmware of the guest's own. Firmware
+    /// that only boots a kernel, and leaves them their place, brings none.
+    fn has_our_tables(&self) -> bool {
+        match &self.0 {
+            Kind::Firmware(image, Some(_)) => firmware::low_copy(image) >= ACPI_TABLES_END,
+            kind => !matches!(kind, Kind::Firmware(..)),
+        }
     }
 
     /// Whether a boot loader, and no firmware, starts the machine: then the loader does what
@@ -197,7 +233,7 @@ impl Images {
     /// # Errors
     /// When something does not fit or a file changed since it was opened.
     pub(crate) fn load(&mut self, memory: &Memory, acpi: &Tables) -> Result<Entry, Error> {
-        if !self.is_firmware() {
+        if self.has_our_tables() {
             acpi.load(memory)?;
         }
         if self.is_kernel() {
@@ -212,8 +248,11 @@ impl Images {
                 parts.check_unchanged()?;
                 elf::load(parts, header, memory, acpi.rsdp())
             }
-            Kind::Firmware(image) => {
+            Kind::Firmware(image, kernel) => {
                 image.check_unchanged()?;
+                if let Some(kernel) = kernel {
+                    kernel.check_unchanged()?;
+                }
                 firmware::load(image, memory)
             }
             Kind::Flat(image) => image.load(memory),

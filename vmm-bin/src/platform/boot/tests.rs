@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::path::Path;
 
+use devices::BusDevice;
+use devices::fw_cfg::{FwCfg, item};
 use proptest::prelude::*;
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::tempfile::TempFile;
@@ -22,6 +24,7 @@ fn file(bytes: &[u8]) -> TempFile {
 /// A kernel with nothing else.
 fn kernel(path: &Path) -> BootSource {
     BootSource::Kernel {
+        firmware: None,
         kernel: path.to_path_buf(),
         initrd: None,
         command_line: String::new(),
@@ -106,6 +109,7 @@ fn a_path_that_is_no_readable_file_is_told_so() {
 fn a_bzimage_is_loaded_by_the_64_bit_boot_protocol() {
     let (image, initrd) = (file(&bzimage()), file(&[0x55; 5000]));
     let source = BootSource::Kernel {
+        firmware: None,
         kernel: image.as_path().to_path_buf(),
         initrd: Some(initrd.as_path().to_path_buf()),
         command_line: "console=ttyS0".to_owned(),
@@ -168,6 +172,7 @@ fn what_does_not_fit_is_told_with_numbers() {
         edit(&mut bytes);
         let (image, initrd) = (file(&bytes), file(&vec![1; initrd_size]));
         let source = BootSource::Kernel {
+            firmware: None,
             kernel: image.as_path().to_path_buf(),
             initrd: Some(initrd.as_path().to_path_buf()),
             command_line: command_line.to_owned(),
@@ -345,6 +350,7 @@ fn a_flat_image_goes_where_it_belongs_or_nowhere() {
 fn a_second_load_leaves_memory_as_the_first_did() {
     let (image, initrd) = (file(&bzimage()), file(&[0x55; 5000]));
     let mut images = Images::open(&BootSource::Kernel {
+        firmware: None,
         kernel: image.as_path().to_path_buf(),
         initrd: Some(initrd.as_path().to_path_buf()),
         command_line: "quiet".to_owned(),
@@ -418,4 +424,71 @@ proptest! {
             drop(images.load(&memory(), &tables()));
         }
     }
+}
+
+/// What firmware reads of an item.
+fn content(device: &FwCfg, number: u16, size: usize) -> Vec<u8> {
+    device.write(0, &number.to_le_bytes());
+    let mut byte = [0];
+    let read = |_| {
+        device.read(1, &mut byte);
+        byte[0]
+    };
+    (0..size).map(read).collect()
+}
+
+#[test]
+fn firmware_is_handed_the_kernel_in_parts() {
+    let image = bzimage();
+    let (kernel, initrd) = (file(&image), file(b"an initrd"));
+    let firmware = file(&[0xf4; 0x1_0000]);
+    let images = Images::open(&BootSource::Kernel {
+        firmware: Some(firmware.as_path().to_path_buf()),
+        kernel: kernel.as_path().to_path_buf(),
+        initrd: Some(initrd.as_path().to_path_buf()),
+        command_line: "a line".to_owned(),
+    });
+    let mut images = images.unwrap();
+    let memory = Memory::new(32 * MIB, Backing::Private, images.firmware_size(), 40).unwrap();
+    let device = FwCfg::new(images.handover(&memory, 3).unwrap().unwrap());
+
+    let number = |at| u32::from_le_bytes(content(&device, at, 4).try_into().unwrap()) as usize;
+    let setup = number(item::SETUP_SIZE);
+    let code = number(item::KERNEL_SIZE);
+    assert_eq!(setup + code, image.len());
+    assert_eq!(content(&device, item::SETUP_DATA, setup), image[..setup]);
+    assert_eq!(content(&device, item::KERNEL_DATA, code), image[setup..]);
+    assert_eq!(content(&device, item::INITRD_DATA, 10), b"an initrd\0");
+    let end = number(item::INITRD_ADDR) + number(item::INITRD_SIZE);
+    assert!(end as u64 <= memory.low_end());
+    assert_eq!(number(item::CMDLINE_SIZE), 7);
+    assert_eq!(content(&device, item::CMDLINE_DATA, 7), b"a line\0");
+    assert_eq!(content(&device, item::NB_CPUS, 2), [3, 0]);
+    assert_eq!(
+        content(&device, item::RAM_SIZE, 8),
+        (32 * MIB).to_le_bytes()
+    );
+    // The first file is the memory map, whose first entry is RAM from 0 on.
+    let map = content(&device, item::FILE_FIRST, 40);
+    assert_eq!(map[..8], [0; 8]);
+    assert_eq!(map[8..16], (32 * MIB).to_le_bytes());
+    assert_eq!(map[16..20], [1, 0, 0, 0]);
+    assert_eq!(map[36..40], [2, 0, 0, 0]);
+
+    // The tables lie where the firmware leaves them room, and not where SeaBIOS lies.
+    images.load(&memory, &tables()).unwrap();
+    assert_eq!(read(&memory, 0xe_0000, 8), b"RSD PTR ");
+}
+
+#[test]
+fn firmware_boots_no_elf_kernel() {
+    let (kernel, firmware) = (file(&elf(2, 62, &[], &[LOAD])), file(&[0xf4; 0x1_0000]));
+    let images = Images::open(&BootSource::Kernel {
+        firmware: Some(firmware.as_path().to_path_buf()),
+        kernel: kernel.as_path().to_path_buf(),
+        initrd: None,
+        command_line: String::new(),
+    });
+    let refused = images.unwrap().handover(&memory(), 1).unwrap_err();
+    assert!(refused.to_string().contains("no bzImage"), "{refused}");
 }

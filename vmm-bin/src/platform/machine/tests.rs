@@ -253,6 +253,7 @@ fn the_second_vcpu_waits_for_its_start_up_at_every_boot() {
         .write_all(&pvh_kernel(START_SECOND_CPU))
         .unwrap();
     let boot = BootSource::Kernel {
+        firmware: None,
         kernel: file.as_path().to_path_buf(),
         initrd: None,
         command_line: String::new(),
