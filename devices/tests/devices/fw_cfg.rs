@@ -1,9 +1,11 @@
 //! What firmware reads from fw_cfg.
 
-use devices::fw_cfg::{Blob, FwCfg, Items, LONGEST_NAME, MOST_FILES, PORTS, item};
+use devices::fw_cfg::{
+    Blob, FwCfg, GuestMemory, Items, LONGEST_NAME, MOST_AT_ONCE, MOST_FILES, PORTS, item,
+};
 use devices::{BusBuilder, BusDevice, Error, ResetType, Resettable, SaveRestore};
 use proptest::prelude::*;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 fn select(device: &FwCfg, number: u16) {
     device.write(0, &number.to_le_bytes());
@@ -134,6 +136,119 @@ fn on_a_bus_the_selector_arrives_whole() {
     bus.write(0x511, &[0, 0]);
     bus.read(0x511, &mut data[..1]);
     assert_eq!(data[0], 3);
+}
+
+#[test]
+fn on_a_bus_dma_has_its_ports() {
+    let ram = Ram::new();
+    let mut bus = BusBuilder::pio();
+    let device = FwCfg::with_memory(Items::new(), ram.clone());
+    bus.map("fw_cfg", &PORTS, Arc::new(device)).unwrap();
+    let bus = bus.build();
+    let mut signature = [0; 4];
+    bus.read(0x514, &mut signature);
+    assert_eq!(&signature, b"QEMU");
+    assert!(ram.write(0x100, &[0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0x20, 0]));
+    bus.write(0x518, &0x100_u32.to_be_bytes());
+    assert!(ram.read(0x2000, &mut signature));
+    assert_eq!(&signature, b"QEMU");
+}
+
+/// 64 KiB of memory from address 0 on.
+struct Ram(Mutex<Vec<u8>>);
+
+impl Ram {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(vec![0xaa; 0x1_0000])))
+    }
+
+    /// Makes a request, and says how it went.
+    fn request(&self, device: &FwCfg, control: u32, length: u32, address: u64) -> u32 {
+        let mut bytes = control.to_be_bytes().to_vec();
+        bytes.extend(length.to_be_bytes());
+        bytes.extend(address.to_be_bytes());
+        assert!(self.write(0x100, &bytes));
+        device.write(4, &0_u32.to_be_bytes());
+        device.write(8, &0x100_u32.to_be_bytes());
+        let mut result = [0; 4];
+        assert!(self.read(0x100, &mut result));
+        u32::from_be_bytes(result)
+    }
+}
+
+impl GuestMemory for Ram {
+    fn read(&self, address: u64, data: &mut [u8]) -> bool {
+        let memory = self.0.lock().unwrap();
+        let from = usize::try_from(address).unwrap();
+        let range = memory.get(from..from.saturating_add(data.len()));
+        range.map(|range| data.copy_from_slice(range)).is_some()
+    }
+
+    fn write(&self, address: u64, data: &[u8]) -> bool {
+        let mut memory = self.0.lock().unwrap();
+        let from = usize::try_from(address).unwrap();
+        let range = memory.get_mut(from..from.saturating_add(data.len()));
+        range.map(|range| range.copy_from_slice(data)).is_some()
+    }
+}
+
+#[test]
+fn dma_moves_an_item_and_says_how_it_went() {
+    let ram = Ram::new();
+    let mut items = Items::new();
+    items.set(item::KERNEL_DATA, Large);
+    let device = FwCfg::with_memory(items, ram.clone());
+    select(&device, item::ID);
+    assert_eq!(bytes(&device, 1), [3]);
+    let mut signature = [0; 8];
+    device.read(4, &mut signature);
+    assert_eq!(&signature, b"QEMU CFG");
+
+    // Select, skip 10, read 5,000 in two steps; bytes go on behind them.
+    let select_kernel = u32::from(item::KERNEL_DATA) << 16 | 8;
+    assert_eq!(ram.request(&device, select_kernel | 4, 10, 0), 0);
+    assert_eq!(ram.request(&device, 2, 4999, 0x1000), 0);
+    assert_eq!(ram.request(&device, 2, 1, 0x1000 + 4999), 0);
+    let mut read = vec![0; 5001];
+    assert!(ram.read(0x1000, &mut read));
+    assert!((0..5000).all(|at| read[at] == ((at + 10) % 251) as u8));
+    assert_eq!(read[5000], 0xaa);
+    assert_eq!(bytes(&device, 1), [(5010 % 251) as u8]);
+    // Behind the end: zeroes.
+    assert_eq!(ram.request(&device, select_kernel | 2, 10_002, 0x2000), 0);
+    assert!(ram.read(0x2000 + 9999, &mut read[..3]));
+    assert_eq!(read[..3], [(9999 % 251) as u8, 0, 0]);
+    // In one write of 64 bits.
+    let nothing = [0_u8; 16];
+    assert!(ram.write(0x200, &nothing));
+    device.write(4, &0x200_u64.to_be_bytes());
+}
+
+#[test]
+fn dma_that_cannot_be_done_is_an_error() {
+    let ram = Ram::new();
+    let device = FwCfg::with_memory(Items::new(), ram.clone());
+    assert_eq!(
+        ram.request(&device, 16, 4, 0x1000),
+        1,
+        "no item can be written"
+    );
+    assert_eq!(
+        ram.request(&device, 2, 4, 0xfffe),
+        1,
+        "half of it is no memory"
+    );
+    assert_eq!(ram.request(&device, 2, 4, u64::MAX), 1);
+    assert_eq!(ram.request(&device, 2, MOST_AT_ONCE + 1, 0), 1);
+    // A request that is nowhere.
+    device.write(8, &0x2_0000_u32.to_be_bytes());
+    // Without memory there is no such register.
+    let device = FwCfg::new(Items::new());
+    let mut data = [0; 4];
+    device.read(4, &mut data);
+    assert_eq!(data, [0xff; 4]);
+    device.write(4, &[0; 8]);
+    assert_eq!(bytes(&device, 1), *b"Q");
 }
 
 proptest! {

@@ -42,7 +42,7 @@ fn owner(port: u16) -> Owner {
         0x441..=0x444 => Owner::Byte(Device::Ib700, port - 0x441),
         0x501 | 0x502 => Owner::Whole(Device::DebugExit, port - 0x501),
         0x505 => Owner::Byte(Device::PvPanic, 0),
-        0x510 | 0x511 => Owner::Whole(Device::FwCfg, port - 0x510),
+        0x510 | 0x511 | 0x514..=0x51b => Owner::Whole(Device::FwCfg, port - 0x510),
         0x600..=0x60b => Owner::Whole(Device::Pm, port - 0x600),
         0x660..=0x669 => Owner::Whole(Device::Wdat, port - 0x660),
         0xcf9 => Owner::Byte(Device::ResetControl, 0),

@@ -10,7 +10,7 @@
 //! | 0x441 to 0x444 | ib700 watchdog, unless it is not wanted | |
 //! | 0x501, 0x502 | isa-debug-exit | |
 //! | 0x505 | pvpanic | |
-//! | 0x510, 0x511 | fw_cfg, if there is firmware | |
+//! | 0x510, 0x511, 0x514 to 0x51b | fw_cfg, if there is firmware | |
 //! | 0x600 to 0x60b | ACPI PM1 block and timer | 9 |
 //! | 0x660 to 0x669 | watchdog of the ACPI WDAT table, if asked for | |
 //! | 0xcf9 | reset control | |
@@ -25,7 +25,7 @@ use devices::acpi_pm::{self, AcpiPm};
 use devices::cmos_rtc::{self, CmosRtc};
 use devices::debug_exit::{self, DebugExit};
 use devices::debugcon::{self, DebugCon};
-use devices::fw_cfg::{self, FwCfg, Items};
+use devices::fw_cfg::{self, FwCfg, GuestMemory, Items};
 use devices::i8042::{self, I8042};
 use devices::ib700::{self, Ib700};
 use devices::port92::{self, Port92};
@@ -127,7 +127,7 @@ impl Board {
     pub(crate) fn new(
         accel: &Accel,
         shape: Shape,
-        handover: Option<Items>,
+        handover: Option<(Items, Arc<dyn GuestMemory>)>,
         clock: &Arc<VirtualClock>,
         power: &Arc<HoldGate>,
         wiring: &Outlets,
@@ -196,8 +196,8 @@ impl Board {
             assembly.add("wdat", &wdat::PORTS, &wdat)?;
             timed.push(wdat);
         }
-        if let Some(items) = handover {
-            let fw_cfg = Arc::new(FwCfg::new(items));
+        if let Some((items, memory)) = handover {
+            let fw_cfg = Arc::new(FwCfg::with_memory(items, memory));
             assembly.add("fw_cfg", &fw_cfg::PORTS, &fw_cfg)?;
         }
         if let Some(output) = &wiring.debugcon {

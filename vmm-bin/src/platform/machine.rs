@@ -108,6 +108,7 @@ impl Machine {
             accel.address_bits(),
         )?;
         let handover = images.handover(&memory, config.cpus)?;
+        let handover = handover.map(|items| (items, memory.for_dma()));
         let entry = images.load(&memory, &tables)?;
         cpu::write_boot_structures(&memory, entry)?;
         let boot = BootState::new(entry, images.is_kernel());

@@ -10,6 +10,9 @@
 mod backing;
 
 use std::io;
+use std::sync::Arc;
+
+use devices::fw_cfg::GuestMemory;
 
 use vm_memory::{
     Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, GuestRegionCollection,
@@ -143,6 +146,11 @@ impl Memory {
             })
     }
 
+    /// The RAM, for a device that reads and writes it. What is read-only to the guest is so to its devices.
+    pub(crate) fn for_dma(&self) -> Arc<dyn GuestMemory> {
+        Arc::new(Dma(self.regions.clone(), self.firmware.is_some()))
+    }
+
     /// Makes all of it zero, and gives it back to the host.
     ///
     /// # Errors
@@ -155,6 +163,21 @@ impl Memory {
             })?;
         }
         Ok(())
+    }
+}
+
+/// What devices may access; and whether there is firmware below 4 GiB, which they may not write.
+struct Dma(Regions, bool);
+
+impl GuestMemory for Dma {
+    fn read(&self, address: u64, data: &mut [u8]) -> bool {
+        self.0.read_slice(data, GuestAddress(address)).is_ok()
+    }
+
+    fn write(&self, address: u64, data: &[u8]) -> bool {
+        let end = address.saturating_add(data.len() as u64);
+        let is_firmware = self.1 && address < HOLE_END && end > HOLE_START;
+        !is_firmware && self.0.write_slice(data, GuestAddress(address)).is_ok()
     }
 }
 
