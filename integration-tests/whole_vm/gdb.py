@@ -114,6 +114,30 @@ async def software_breakpoints_and_watchpoints_stop_it_too():
 
 
 @case(deadline=60)
+async def a_software_breakpoint_outlives_a_reset_and_not_its_client():
+    # Where the guest is only once: the breakpoint waits for a reset.
+    code = "{unsigned char}&start"
+    async with debugged() as (vm, gdb):
+        await vm.console.expect("R")
+        await gdb.attach(vm.stub)
+        original = await gdb.value(code)
+        await gdb.run("break *&start")
+        await let_run(vm, gdb)
+        gdb.process.kill()
+        async with Gdb(assembled("debuggee")) as other:
+            await other.attach(vm.stub)
+            assert await other.value(code) == original != 0xCC
+            await other.run("break *&start")
+            await let_run(vm, other)
+            await vm.execute("system_reset")
+            # A KVM that does not stop at an INT3 cannot go on at this one: the guest has no interrupt table.
+            stop = await other.stopped()
+            assert stop["reason"] in ("breakpoint-hit", "signal-received"), stop
+            assert await other.value("$pc") == await other.value("(int)&start")
+            assert await vm.status() in ("debug", "internal-error")
+
+
+@case(deadline=60)
 async def ctrl_c_stops_it_as_paused_and_continue_goes_on():
     # Without symbols: those of 32-bit code are no match for 64-bit registers, which are what a kernel has.
     async with small_guest("count", options=["--gdb", "unix:gdb"]) as vm, Gdb() as gdb:
