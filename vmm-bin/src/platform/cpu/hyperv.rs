@@ -1,5 +1,4 @@
-//! The guest crash registers of Hyper-V: a guest that knows them, Windows first of all, says there why
-//! it crashed.
+//! The guest crash registers of Hyper-V: a guest that knows them says there why it crashed.
 //!
 //! KVM has the registers, and ends the vCPU's run when the guest writes the last of them. A guest looks
 //! for them only where Hyper-V announces itself, in the leaves from 0x4000_0000 on. KVM's own leaves,
