@@ -33,7 +33,7 @@ async def starve(vm, action):
     assert event["data"] == {"action": action}, event
 
 
-@case(deadline=100)
+@case(deadline=90)
 async def linux_starves_its_ib700():
     async with guarded_guest("ib700") as vm:
         await vm.ready()
@@ -52,7 +52,7 @@ async def linux_starves_its_ib700():
         assert await vm.exit_code() == 0
 
 
-@case(deadline=100)
+@case(deadline=90)
 async def linux_starves_its_wdat():
     async with guarded_guest("wdat") as vm:
         await vm.ready()
