@@ -1,6 +1,6 @@
 //! What is being debugged: the guest's vCPUs with the breakpoints that are set.
 //!
-//! Nothing here runs or stops a vCPU. What gdb asks for is written down, and [`Debugger::armings`]
+//! Nothing here runs or stops a vCPU. What gdb asks for is written down, and [`Debugger::arm`]
 //! says what each vCPU is to watch for when the machine starts.
 
 use super::arch::Description;
