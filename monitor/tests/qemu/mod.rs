@@ -1,6 +1,7 @@
 //! A QEMU to compare with.
 
 use crate::support::{PATIENCE, Scratch};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -47,7 +48,8 @@ pub(crate) fn start(arguments: &[&str]) -> Option<(Qemu, PathBuf)> {
         .expect("QEMU starts");
     let qemu = Qemu(child, scratch);
     let until = Instant::now() + PATIENCE;
-    while !path.exists() {
+    // The file is there a moment before somebody listens.
+    while UnixStream::connect(&path).is_err() {
         assert!(Instant::now() < until, "QEMU does not listen");
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
