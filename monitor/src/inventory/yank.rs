@@ -51,7 +51,8 @@ impl QapiType for Instance {
                 .member::<Kind>("type")
                 .tag("type")
                 .variant::<BlockNode>("block-node")
-                .variant::<Chardev>("chardev");
+                .variant::<Chardev>("chardev")
+                .variant::<()>("migration");
         })
     }
 }
