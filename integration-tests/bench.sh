@@ -28,6 +28,7 @@ for name in "${names[@]}"; do
         for image in vmlinux bzImage; do
             integration-tests/run job python3 -m benches.linux_boot $image || status=1
         done
+        integration-tests/run job python3 -m benches.linux_cycle || status=1
         ;;
     *)
         compgen -G "$name/benches/*.rs" >/dev/null || continue
