@@ -13,6 +13,29 @@ from harness.machine import PATIENCE, vmm_bin
 ROUNDS = int(os.environ.get("ENDINGS", "40"))
 
 
+async def ended(process):
+    """What the program has said when it has ended. If it does not end: what each of its threads is at."""
+    said = asyncio.create_task(process.stderr.read())
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await process.wait()
+            return await asyncio.shield(said)
+    except TimeoutError:
+        threads = [thread_at(task) for task in pathlib.Path(f"/proc/{process.pid}/task").glob("*")]
+        process.kill()
+        raise AssertionError("\n".join(["it does not end", *threads, (await said).decode()])) from None
+
+
+def thread_at(task):
+    """A thread's name, its state, and where it is in the kernel."""
+    name, state = (task / "comm").read_text().strip(), (task / "stat").read_text().rpartition(")")[2].split()[0]
+    try:
+        where = [(task / file).read_text().strip() for file in ("syscall", "stack")]
+    except PermissionError:
+        where = [(task / "wchan").read_text()]
+    return "\n".join([f"{task.name} {name}: {state}", *where])
+
+
 @case(deadline=60 + SLOWNESS * ROUNDS)
 async def a_signal_at_any_time_ends_it_and_leaves_nothing():
     generator = random.Random(6086)
@@ -27,8 +50,7 @@ async def a_signal_at_any_time_ends_it_and_leaves_nothing():
             try:
                 await asyncio.sleep(generator.random() ** 4 * 0.15)
                 process.send_signal(number)
-                async with asyncio.timeout(PATIENCE):
-                    _, errors = await process.communicate()
+                errors = await ended(process)
             finally:
                 if process.returncode is None:
                     process.kill()
