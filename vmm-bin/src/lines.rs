@@ -13,6 +13,7 @@ use monitor::MonitorSocket;
 
 use crate::cli::{Address, Config, Guest, SerialTarget};
 use crate::console::{self, Commands, Console, StreamConsole};
+use crate::door::Door;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::main_loop::{MainLoop, Subscriber};
@@ -109,7 +110,7 @@ impl Lines {
     pub(crate) fn connect_serial(
         &mut self,
         config: &Config,
-        socket: Option<&MonitorSocket>,
+        socket: Option<MonitorSocket>,
         line: &Line,
         machine: &Rc<platform::Machine>,
         requests: &Arc<Requests>,
@@ -141,8 +142,8 @@ impl Lines {
                     source,
                 };
                 if let Some(socket) = socket {
-                    let listener = socket.listener().try_clone().map_err(failed)?;
-                    self.connect(SocketBackend::new(listener, line, uart()).map_err(failed)?);
+                    let door = Door::unix("serial", socket).map_err(failed)?;
+                    self.connect(SocketBackend::new(door, line, uart()));
                 }
             }
             SerialTarget::File(path) => self.connect_file("--serial", path, line)?,

@@ -24,6 +24,7 @@
 
 mod cli;
 mod console;
+mod door;
 mod doorbell;
 mod endpoint;
 mod error;
@@ -52,6 +53,7 @@ mod sys;
 mod terminal;
 mod trace;
 mod vmm;
+mod watch;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -251,9 +251,10 @@ fn run_visible(
         lines.main_loop.ask_first(timeout);
         signals::ask_first(bell);
     }
+    let serial = visible.borrow_mut().serial.take();
     lines.connect_serial(
         config,
-        visible.borrow().serial.as_ref(),
+        serial,
         &line,
         &machine,
         requests,
@@ -283,7 +284,8 @@ fn run_visible(
     if let Some(qtest) = &qtest {
         lines.main_loop.add(qtest.subscriber());
     }
-    let mut gdb = connect_gdb(config, &visible.borrow(), &machine, &lifecycle, hits)?;
+    let gdb = visible.borrow_mut().gdb.take();
+    let mut gdb = connect_gdb(config, gdb, &machine, &lifecycle, hits)?;
     if let Some(gdb) = &gdb {
         lines.main_loop.add(gdb.subscriber());
     }
@@ -377,16 +379,16 @@ fn accelerator(accel: Accel, features: CpuFeatures) -> platform::Accelerator {
 /// The gdb stub, if the user wants one.
 fn connect_gdb(
     config: &Config,
-    visible: &Visible,
+    endpoint: Option<Endpoint>,
     machine: &Rc<platform::Machine>,
     lifecycle: &Rc<Lifecycle<Vm, Announcer>>,
     hits: Option<Arc<Hits>>,
 ) -> Result<Option<Gdb>, Error> {
-    let (Some(wanted), Some(listener), Some(hits)) = (&config.gdb, &visible.gdb, hits) else {
+    let (Some(wanted), Some(endpoint), Some(hits)) = (&config.gdb, endpoint, hits) else {
         return Ok(None);
     };
     let (machine, lifecycle) = (Rc::clone(machine), Rc::clone(lifecycle));
-    let gdb = Gdb::new(listener, wanted.description, machine, lifecycle, hits);
+    let gdb = Gdb::new(endpoint, wanted.description, machine, lifecycle, hits);
     gdb.map(Some).map_err(Error::Descriptors)
 }
 

@@ -10,8 +10,7 @@
 //! stream is executed.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpListener;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,10 +18,10 @@ use std::time::{Duration, Instant};
 
 use event_manager::{EventOps, Events, MutEventSubscriber};
 use log::{error, warn};
-use monitor::MonitorSocket;
 use vmm_sys_util::epoll::EventSet;
 
 use super::{Commands, Console, Shared};
+use crate::door::Door;
 use crate::doorbell::Doorbell;
 use crate::endpoint::Endpoint;
 use crate::serial::{Backend, Flow, wait_writable};
@@ -34,35 +33,6 @@ const MOST_READS: usize = 16;
 /// Bytes read at a time.
 const READ_SIZE: usize = 4096;
 
-/// Where people come in.
-enum Door {
-    Unix(MonitorSocket),
-    Tcp(TcpListener),
-}
-
-impl Door {
-    fn accept(&self) -> io::Result<OwnedFd> {
-        match self {
-            Self::Unix(socket) => Ok(socket.listener().accept()?.0.into()),
-            Self::Tcp(listener) => {
-                let stream = listener.accept()?.0;
-                // What is typed is shown at once.
-                stream.set_nodelay(true).ok();
-                Ok(stream.into())
-            }
-        }
-    }
-}
-
-impl AsRawFd for Door {
-    fn as_raw_fd(&self) -> RawFd {
-        match self {
-            Self::Unix(socket) => socket.listener().as_raw_fd(),
-            Self::Tcp(listener) => listener.as_raw_fd(),
-        }
-    }
-}
-
 /// The way to a person and back.
 enum Link {
     /// Any stream socket: reading and writing is the same for all.
@@ -71,12 +41,6 @@ enum Link {
 }
 
 impl Link {
-    fn socket(stream: OwnedFd) -> io::Result<Self> {
-        let stream = UnixStream::from(stream);
-        stream.set_nonblocking(true)?;
-        Ok(Self::Socket(stream))
-    }
-
     fn input(&self) -> BorrowedFd<'_> {
         match self {
             Self::Socket(stream) => stream.as_fd(),
@@ -231,15 +195,13 @@ impl StreamConsole {
         let ringer = Arc::clone(&bell);
         let console = Console::new(commands, Arc::new(move || ringer.ring()));
         let (door, link) = match endpoint {
-            Endpoint::Unix(socket) => {
-                socket.listener().set_nonblocking(true)?;
-                (Some(Door::Unix(socket)), None)
+            Endpoint::Unix(socket) => (Some(Door::unix("monitor", socket)?), None),
+            Endpoint::Tcp(listener) => (Some(Door::tcp("monitor", listener)?), None),
+            Endpoint::Connected(stream) => {
+                let stream = UnixStream::from(stream);
+                stream.set_nonblocking(true)?;
+                (None, Some(Link::Socket(stream)))
             }
-            Endpoint::Tcp(listener) => {
-                listener.set_nonblocking(true)?;
-                (Some(Door::Tcp(listener)), None)
-            }
-            Endpoint::Connected(stream) => (None, Some(Link::socket(stream)?)),
             Endpoint::Stdio { input, output } => (None, Some(Link::Pair(input, output))),
         };
         let client = link.map(Client::new);
@@ -256,26 +218,17 @@ impl StreamConsole {
     }
 
     fn listen(&self, ops: &mut EventOps) {
-        if let Some(door) = &self.door
-            && let Err(error) = ops.add(Events::new(door, EventSet::IN))
-        {
-            error!("monitor: cannot wait for a client: {error}");
+        if let Some(door) = &self.door {
+            door.open(ops);
         }
     }
 
     fn accept(&mut self, ops: &mut EventOps) {
-        let Some(door) = self.door.as_ref().filter(|_| self.client.is_none()) else {
-            return;
-        };
-        let link = match door.accept().and_then(Link::socket) {
-            Ok(link) => link,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-            Err(error) => return warn!("monitor: cannot accept a client: {error}"),
-        };
-        // The next one stays in the backlog until this one has gone.
-        drop(ops.remove(Events::empty(door)));
-        self.client = Some(Client::new(link));
-        self.console.borrow_mut().begin();
+        let door = self.door.as_ref().filter(|_| self.client.is_none());
+        if let Some(stream) = door.and_then(|door| door.admit(ops)) {
+            self.client = Some(Client::new(Link::Socket(stream.into())));
+            self.console.borrow_mut().begin();
+        }
     }
 
     fn update(&mut self, ops: &mut EventOps) {

@@ -89,9 +89,9 @@ impl Gdb {
     /// A stub for this machine. `hits` is where its vCPUs leave word.
     ///
     /// # Errors
-    /// When the process has no file descriptor left.
+    /// When the process has no file descriptor left, and when clients do not come to `endpoint`.
     pub(crate) fn new(
-        endpoint: &Endpoint,
+        endpoint: Endpoint,
         description: Description,
         machine: Rc<platform::Machine>,
         lifecycle: Rc<Lifecycle<Vm, Announcer>>,

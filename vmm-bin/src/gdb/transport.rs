@@ -21,32 +21,17 @@ use std::sync::Arc;
 use event_manager::{EventOps, Events, MutEventSubscriber};
 use log::{error, warn};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, SocketFlags};
+use rustix::net::{RecvFlags, SendFlags};
 use vmm_sys_util::epoll::EventSet;
 
 use super::session::Output;
+use crate::door::Door;
 use crate::doorbell::Doorbell;
 use crate::endpoint::Endpoint;
+use crate::watch::Watch;
 
 /// How many bytes of input are taken in at a time.
 const INPUT: usize = 4096;
-
-/// The socket at which clients come, non-blocking.
-fn socket(endpoint: &Endpoint) -> io::Result<OwnedFd> {
-    match endpoint {
-        Endpoint::Unix(socket) => {
-            socket.listener().set_nonblocking(true)?;
-            socket.listener().try_clone().map(OwnedFd::from)
-        }
-        Endpoint::Tcp(listener) => {
-            listener.set_nonblocking(true)?;
-            // Its clients inherit that: an answer is one write.
-            rustix::net::sockopt::set_tcp_nodelay(listener, true)?;
-            listener.try_clone().map(OwnedFd::from)
-        }
-        _ => Err(io::ErrorKind::Unsupported.into()),
-    }
-}
 
 /// A client.
 #[derive(Debug)]
@@ -54,8 +39,7 @@ struct Client {
     socket: OwnedFd,
     input: VecDeque<u8>,
     output: Output,
-    /// What the main loop waits for. `None`: nothing any more.
-    watched: Option<EventSet>,
+    watch: Watch,
     /// It has gone, or is to go.
     gone: bool,
 }
@@ -63,7 +47,7 @@ struct Client {
 /// The listening socket and its client.
 #[derive(Debug)]
 pub(super) struct Transport {
-    listener: OwnedFd,
+    door: Door,
     client: Option<Client>,
     bell: Arc<Doorbell>,
 }
@@ -72,10 +56,15 @@ impl Transport {
     /// Takes the clients of `endpoint`.
     ///
     /// # Errors
-    /// When the process has no file descriptor left, and when clients do not come to `endpoint`.
-    pub(super) fn new(endpoint: &Endpoint, bell: Arc<Doorbell>) -> io::Result<Rc<RefCell<Self>>> {
+    /// When the socket cannot be made non-blocking, and when clients do not come to `endpoint`.
+    pub(super) fn new(endpoint: Endpoint, bell: Arc<Doorbell>) -> io::Result<Rc<RefCell<Self>>> {
         Ok(Rc::new(RefCell::new(Self {
-            listener: socket(endpoint)?,
+            door: match endpoint {
+                Endpoint::Unix(socket) => Door::unix("gdb", socket)?,
+                Endpoint::Tcp(listener) => Door::tcp("gdb", listener)?,
+                // The command line has refused it.
+                _ => return Err(io::ErrorKind::Unsupported.into()),
+            },
             client: None,
             bell,
         })))
@@ -124,31 +113,14 @@ impl Transport {
     }
 
     fn accept(&mut self, ops: &mut EventOps) {
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = match rustix::net::accept_with(&self.listener, flags) {
-            Ok(socket) => socket,
-            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return,
-            Err(error) => return warn!("gdb: cannot accept a client: {error}"),
-        };
-        // The next one stays in the backlog until this one has gone.
-        drop(ops.remove(Events::empty(&self.listener)));
-        let watched = ops
-            .add(Events::new(&socket, EventSet::IN))
-            .map(|()| EventSet::IN)
-            .inspect_err(|error| error!("gdb: cannot watch a client: {error}"))
-            .ok();
-        self.client = Some(Client {
-            socket,
-            input: VecDeque::new(),
-            output: Output::default(),
-            gone: watched.is_none(),
-            watched,
-        });
-    }
-
-    fn listen(&self, ops: &mut EventOps) {
-        if let Err(error) = ops.add(Events::new(&self.listener, EventSet::IN)) {
-            error!("gdb: cannot wait for a client: {error}");
+        if let Some(socket) = self.door.admit(ops) {
+            self.client = Some(Client {
+                socket,
+                input: VecDeque::new(),
+                output: Output::default(),
+                watch: Watch::default(),
+                gone: false,
+            });
         }
     }
 
@@ -162,7 +134,7 @@ impl Transport {
         client.watch(ops);
         if client.gone && client.input.is_empty() {
             self.client = None;
-            self.listen(ops);
+            self.door.open(ops);
         }
     }
 }
@@ -201,19 +173,10 @@ impl Client {
         if !self.output.is_empty() {
             wanted |= EventSet::OUT;
         }
-        // One that is watched for nothing would still be reported when it hangs up, for ever.
         let wanted = (!self.gone && !wanted.is_empty()).then_some(wanted);
-        if wanted == self.watched {
-            return;
-        }
-        let changed = match (self.watched, wanted) {
-            (None, Some(wanted)) => ops.add(Events::new(&self.socket, wanted)),
-            (Some(_), Some(wanted)) => ops.modify(Events::new(&self.socket, wanted)),
-            (_, None) => ops.remove(Events::empty(&self.socket)),
-        };
-        match changed {
-            Ok(()) => self.watched = wanted,
-            Err(error) => warn!("gdb: cannot watch the client: {error}"),
+        if let Err(error) = self.watch.set(&self.socket, wanted, ops) {
+            warn!("gdb: cannot watch the client: {error}");
+            self.gone = true;
         }
     }
 }
@@ -223,13 +186,13 @@ impl MutEventSubscriber for Transport {
         if let Err(error) = ops.add(Events::new(&*self.bell, EventSet::IN)) {
             error!("gdb: cannot watch its bell: {error}");
         }
-        self.listen(ops);
+        self.door.open(ops);
     }
 
     fn process(&mut self, events: Events, ops: &mut EventOps) {
         if events.fd() == self.bell.as_raw_fd() {
             self.bell.silence();
-        } else if events.fd() == self.listener.as_raw_fd() {
+        } else if events.fd() == self.door.as_raw_fd() {
             self.accept(ops);
         }
         self.update(ops);

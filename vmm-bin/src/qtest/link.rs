@@ -7,17 +7,16 @@
 //! thrown away, and so is a client that does not read.
 
 use std::io::{self, ErrorKind};
-use std::net::TcpListener;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use event_manager::{EventOps, Events, MutEventSubscriber};
 use log::{error, info, warn};
-use monitor::MonitorSocket;
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use vmm_sys_util::epoll::EventSet;
 
 use super::request::MOST_BYTES;
+use crate::door::Door;
 use crate::doorbell::Doorbell;
 use crate::endpoint::Endpoint;
 
@@ -30,35 +29,6 @@ const MOST_OUTPUT: usize = 2 * LONGEST_LINE;
 /// How much is read at once, and how often in a turn.
 const CHUNK: usize = 64 << 10;
 const MOST_CHUNKS: usize = 64;
-
-/// Where clients come from.
-enum Door {
-    Unix(MonitorSocket),
-    Tcp(TcpListener),
-}
-
-impl Door {
-    fn accept(&self) -> io::Result<OwnedFd> {
-        Ok(match self {
-            Self::Unix(socket) => socket.listener().accept()?.0.into(),
-            Self::Tcp(listener) => {
-                let stream = listener.accept()?.0;
-                // An answer is one write: nothing is gained by waiting for more.
-                stream.set_nodelay(true).ok();
-                stream.into()
-            }
-        })
-    }
-}
-
-impl AsRawFd for Door {
-    fn as_raw_fd(&self) -> RawFd {
-        match self {
-            Self::Unix(socket) => socket.listener().as_raw_fd(),
-            Self::Tcp(listener) => listener.as_raw_fd(),
-        }
-    }
-}
 
 /// What a client sent.
 #[derive(Debug, PartialEq, Eq)]
@@ -97,23 +67,19 @@ impl Link {
             arrived: false,
         };
         match endpoint {
-            Endpoint::Unix(socket) => {
-                socket.listener().set_nonblocking(true)?;
-                link.door = Some(Door::Unix(socket));
+            Endpoint::Unix(socket) => link.door = Some(Door::unix("qtest", socket)?),
+            Endpoint::Tcp(listener) => link.door = Some(Door::tcp("qtest", listener)?),
+            Endpoint::Connected(stream) => {
+                ioctl_fionbio(&stream, true)?;
+                link.seat(stream);
             }
-            Endpoint::Tcp(listener) => {
-                listener.set_nonblocking(true)?;
-                link.door = Some(Door::Tcp(listener));
-            }
-            Endpoint::Connected(stream) => link.seat(stream)?,
             // The command line has refused it.
             Endpoint::Stdio { .. } => return Err(ErrorKind::Unsupported.into()),
         }
         Ok(link)
     }
 
-    fn seat(&mut self, stream: OwnedFd) -> io::Result<()> {
-        ioctl_fionbio(&stream, true)?;
+    fn seat(&mut self, stream: OwnedFd) {
         self.client = Some(Client {
             stream,
             input: Input::default(),
@@ -122,7 +88,6 @@ impl Link {
             over: false,
         });
         self.arrived = true;
-        Ok(())
     }
 
     /// Whether a client has come since the last call.
@@ -206,22 +171,12 @@ impl Link {
 
     /// Takes the next client in, if there is none.
     fn accept(&mut self, ops: &mut EventOps) {
-        let Some(door) = self.door.as_ref().filter(|_| self.client.is_none()) else {
-            return;
-        };
-        let stream = match door.accept() {
-            Ok(stream) => stream,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-            Err(error) => return warn!("qtest: cannot accept a client: {error}"),
-        };
-        // The next one stays in the backlog until this one has gone.
-        drop(ops.remove(Events::new(door, EventSet::IN)));
-        if let Err(error) = self.seat(stream) {
-            warn!("qtest: cannot serve a client: {error}");
-            return self.open_door(ops);
+        let door = self.door.as_ref().filter(|_| self.client.is_none());
+        if let Some(stream) = door.and_then(|door| door.admit(ops)) {
+            self.seat(stream);
+            info!("qtest: a client has connected");
+            self.watch(ops);
         }
-        info!("qtest: a client has connected");
-        self.watch(ops);
     }
 
     fn watch(&mut self, ops: &mut EventOps) {
@@ -234,10 +189,8 @@ impl Link {
     }
 
     fn open_door(&mut self, ops: &mut EventOps) {
-        if let Some(door) = &self.door
-            && let Err(error) = ops.add(Events::new(door, EventSet::IN))
-        {
-            error!("qtest: cannot wait for a client: {error}");
+        if let Some(door) = &self.door {
+            door.open(ops);
         }
     }
 }

@@ -16,6 +16,7 @@ use vmm_sys_util::epoll::EventSet;
 use super::flow::{Drain, Flow, discard};
 use super::{Backend, Line};
 use crate::doorbell::Doorbell;
+use crate::watch::Watch;
 
 /// A file that the guest's output goes to.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ pub(crate) struct FileBackend {
     drain: Drain,
     file: File,
     failed: bool,
-    waiting: bool,
+    watch: Watch,
 }
 
 impl FileBackend {
@@ -47,7 +48,7 @@ impl FileBackend {
             drain: Drain::default(),
             file,
             failed: false,
-            waiting: false,
+            watch: Watch::default(),
         })
     }
 
@@ -80,13 +81,9 @@ impl MutEventSubscriber for FileBackend {
         self.bell.silence();
         let blocked = self.flush();
         // Only a FIFO or a device behind the path can block, and those can be waited for.
-        let watch = Events::new(&self.file, EventSet::OUT);
-        let changed = match (blocked, self.waiting) {
-            (true, false) => ops.add(watch),
-            (false, true) => ops.remove(watch),
-            _ => return,
-        };
-        self.waiting = blocked && changed.is_ok();
+        let wanted = blocked.then_some(EventSet::OUT);
+        // If it cannot, the next output is another try.
+        drop(self.watch.set(&self.file, wanted, ops));
     }
 }
 

@@ -1,11 +1,11 @@
-//! A Unix socket at the other end: one client at a time, the next one waits in the backlog.
+//! A socket at the other end: one client at a time, the next one waits in the backlog.
 //!
 //! What the guest says while nobody is connected waits in the ring, as far as it has room, and is
 //! what the next client reads first.
 
 use std::io::{ErrorKind, Read};
 use std::os::fd::AsRawFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,17 +18,19 @@ use vmm_sys_util::epoll::EventSet;
 use super::feed::{Feed, Receiver};
 use super::flow::{Drain, Flow};
 use super::{Backend, Line};
+use crate::door::Door;
 use crate::doorbell::Doorbell;
+use crate::watch::Watch;
 
 /// How many reads one call of the main loop is worth.
 const MOST_READS: usize = 16;
 
 /// Who is connected.
 struct Client {
+    /// Any stream socket: reading and writing is the same for all.
     stream: UnixStream,
     feed: Feed,
-    /// What the main loop waits for. `None`: it does not know the client at the moment.
-    watched: Option<EventSet>,
+    watch: Watch,
     /// It takes no more output. It may have sent input before it went.
     deaf: bool,
 }
@@ -49,57 +51,37 @@ pub(crate) struct SocketBackend {
     output: Arc<OutputRing>,
     bell: Arc<Doorbell>,
     drain: Drain,
-    listener: UnixListener,
+    door: Door,
     client: Option<Client>,
     receiver: Rc<dyn Receiver>,
 }
 
 impl SocketBackend {
-    /// Connects `line` and `receiver` to the clients of `listener`.
-    ///
-    /// # Errors
-    /// When the listener cannot be made non-blocking.
-    pub(crate) fn new(
-        listener: UnixListener,
-        line: &Line,
-        receiver: Rc<dyn Receiver>,
-    ) -> std::io::Result<Self> {
-        listener.set_nonblocking(true)?;
-        Ok(Self {
+    /// Connects `line` and `receiver` to the clients who come through `door`.
+    pub(crate) fn new(door: Door, line: &Line, receiver: Rc<dyn Receiver>) -> Self {
+        Self {
             output: Arc::clone(&line.output),
             bell: Arc::clone(&line.bell),
             drain: Drain::default(),
-            listener,
+            door,
             client: None,
             receiver,
-        })
-    }
-
-    fn listen(&self, ops: &mut EventOps) {
-        if let Err(error) = ops.add(Events::new(&self.listener, EventSet::IN)) {
-            error!("serial: cannot wait for a client: {error}");
         }
     }
 
     fn accept(&mut self, ops: &mut EventOps) {
-        let stream = match self.listener.accept() {
-            Ok((stream, _)) => stream,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-            Err(error) => return warn!("serial: cannot accept a client: {error}"),
+        let Some(socket) = self.door.admit(ops) else {
+            return;
         };
-        if let Err(error) = stream.set_nonblocking(true) {
-            return warn!("serial: a client's socket blocks: {error}");
-        }
-        // It stays in the backlog until this client has gone.
-        drop(ops.remove(Events::new(&self.listener, EventSet::IN)));
-        if let Err(error) = ops.add(Events::new(&stream, EventSet::IN)) {
+        let mut watch = Watch::default();
+        if let Err(error) = watch.set(&socket, Some(EventSet::IN), ops) {
             error!("serial: cannot watch the client: {error}");
-            return self.listen(ops);
+            return self.door.open(ops);
         }
         self.client = Some(Client {
-            stream,
+            stream: socket.into(),
             feed: Feed::default(),
-            watched: Some(EventSet::IN),
+            watch,
             deaf: false,
         });
     }
@@ -121,7 +103,7 @@ impl SocketBackend {
             client.feed.retry(&*self.receiver);
             let appetite = client.feed.appetite(&*self.receiver);
             if appetite == 0 {
-                let gone = hung_up || client.deaf || client.watched.is_none();
+                let gone = hung_up || client.deaf || client.watch.is_none();
                 return if gone { Next::Room } else { Next::Wait(wanted) };
             }
             let mut buf = vec![0; appetite];
@@ -140,7 +122,7 @@ impl SocketBackend {
     }
 
     fn update(&mut self, hung_up: bool, ops: &mut EventOps) {
-        let next = self.serve(hung_up);
+        let mut next = self.serve(hung_up);
         let Some(client) = &mut self.client else {
             return;
         };
@@ -148,22 +130,14 @@ impl SocketBackend {
             Next::Wait(wanted) => Some(wanted),
             Next::Room | Next::Over => None,
         };
-        let changed = match (client.watched, wanted) {
-            (None, Some(wanted)) => ops.add(Events::new(&client.stream, wanted)),
-            (Some(watched), Some(wanted)) if watched != wanted => {
-                ops.modify(Events::new(&client.stream, wanted))
-            }
-            (Some(_), None) => ops.remove(Events::empty(&client.stream)),
-            _ => Ok(()),
-        };
-        match changed {
-            Ok(()) => client.watched = wanted,
-            Err(error) => warn!("serial: cannot watch the client: {error}"),
+        if let Err(error) = client.watch.set(&client.stream, wanted, ops) {
+            warn!("serial: cannot watch the client: {error}");
+            next = Next::Over;
         }
         if let Next::Over = next {
             // What could not be written to it is for the next one.
             self.client = None;
-            self.listen(ops);
+            self.door.open(ops);
         }
     }
 }
@@ -173,13 +147,13 @@ impl MutEventSubscriber for SocketBackend {
         if let Err(error) = ops.add(Events::new(&*self.bell, EventSet::IN)) {
             error!("serial: cannot watch the line: {error}");
         }
-        self.listen(ops);
+        self.door.open(ops);
     }
 
     fn process(&mut self, events: Events, ops: &mut EventOps) {
         if events.fd() == self.bell.as_raw_fd() {
             self.bell.silence();
-        } else if events.fd() == self.listener.as_raw_fd() {
+        } else if events.fd() == self.door.as_raw_fd() {
             self.accept(ops);
         }
         let gone = EventSet::ERROR | EventSet::HANG_UP;

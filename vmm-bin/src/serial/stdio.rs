@@ -26,6 +26,7 @@ use crate::console;
 use crate::doorbell::Doorbell;
 use crate::stream::Stream;
 use crate::terminal::{Escape, HELP, HELP_WITH_MONITOR, Key};
+use crate::watch::Watch;
 
 /// What to do when the user asks for the end.
 pub(crate) type KeyAction = Box<dyn Fn()>;
@@ -61,8 +62,7 @@ struct Input {
     keys: Option<Keys>,
     /// No more will come.
     ended: bool,
-    /// Whether the main loop watches the stream now.
-    watched: bool,
+    watch: Watch,
     /// Whether it can be watched at all: a regular file is always ready, and epoll refuses it.
     watchable: bool,
 }
@@ -80,7 +80,7 @@ pub(crate) struct StdioBackend {
     bell: Arc<Doorbell>,
     drain: Drain,
     stdout: Option<Stream>,
-    blocked: bool,
+    room: Watch,
     input: Option<Input>,
     mux: Option<Mux>,
     receiver: Rc<dyn Receiver>,
@@ -104,7 +104,7 @@ impl StdioBackend {
                 feed: Feed::default(),
                 keys,
                 ended: false,
-                watched: false,
+                watch: Watch::default(),
                 watchable: true,
             }),
             Err(error) => {
@@ -120,7 +120,7 @@ impl StdioBackend {
             bell: Arc::clone(&line.bell),
             drain: Drain::default(),
             stdout,
-            blocked: false,
+            room: Watch::default(),
             input,
             mux: console.map(|console| Mux {
                 console,
@@ -139,26 +139,20 @@ impl StdioBackend {
             }
             return discard(&self.output);
         };
-        let watch = Events::new_raw(stdout.as_fd().as_raw_fd(), EventSet::OUT);
         let blocked = match self.drain.flush_with(&self.output, stdout, &mut between) {
             Flow::Empty => false,
             Flow::Blocked => true,
             Flow::Failed(error) => {
                 warn!("serial: standard output is gone, output is discarded: {error}");
                 self.drain.forget();
-                if self.blocked {
-                    drop(ops.remove(watch));
-                }
+                drop(self.room.set(&stdout.as_fd(), None, ops));
                 self.stdout = None;
                 return discard(&self.output);
             }
         };
-        let changed = match (blocked, self.blocked) {
-            (true, false) => ops.add(watch),
-            (false, true) => ops.remove(watch),
-            _ => return,
-        };
-        self.blocked = blocked && changed.is_ok();
+        let wanted = blocked.then_some(EventSet::OUT);
+        // If it cannot, the next output is another try.
+        drop(self.room.set(&stdout.as_fd(), wanted, ops));
     }
 
     /// Reads what is there and what those who have the keyboard have room for.
@@ -187,16 +181,10 @@ impl StdioBackend {
                 Err(_) => input.ended = true,
             }
         };
-        let watch = Events::new_raw(input.stream.as_fd().as_raw_fd(), EventSet::IN);
-        match more {
-            // The end of the input. Watched further it would be ready for ever.
-            None => {
-                if input.watched {
-                    drop(ops.remove(watch));
-                }
-                self.input = None;
-            }
-            Some(wanted) => input.watch(wanted, watch, ops),
+        // At the end of the input it would be ready for ever.
+        input.watch(more.unwrap_or_default(), ops);
+        if more.is_none() {
+            self.input = None;
         }
     }
 }
@@ -252,18 +240,11 @@ impl Input {
     }
 
     /// Watches the stream if more is wanted, and only then.
-    fn watch(&mut self, wanted: bool, watch: Events, ops: &mut EventOps) {
-        if !self.watchable || wanted == self.watched {
-            return;
-        }
-        let changed = if wanted {
-            ops.add(watch)
-        } else {
-            ops.remove(watch)
-        };
-        match changed {
-            Ok(()) => self.watched = wanted,
-            Err(_) => self.watchable = false,
+    fn watch(&mut self, wanted: bool, ops: &mut EventOps) {
+        if self.watchable {
+            let wanted = wanted.then_some(EventSet::IN);
+            let changed = self.watch.set(&self.stream.as_fd(), wanted, ops);
+            self.watchable = changed.is_ok();
         }
     }
 }
