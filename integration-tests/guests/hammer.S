@@ -1,12 +1,11 @@
 # A hostile guest: reads and writes random ports and random device memory with every width, for ever.
-# The generator is seeded from the time-stamp counter, so a reset does not lead to the same place again.
+# The numbers are others after each reset.
 # Every 1024 accesses one dot goes to the debug console (port 0x402): it tells that the guest still runs.
     .include "pvh.inc"
+    .include "random.inc"
 start:
     movl $stack_top, %esp
-    rdtsc
-    orl $1, %eax
-    movl %eax, %ebx             # %ebx: the generator's state, never 0
+    seed                        # %ebx: the generator's state
     xorl %ebp, %ebp             # %ebp: how many accesses
 
 again:
@@ -76,16 +75,8 @@ memory_read:
 9:  movb (%esi), %al
     jmp again
 
-random:                         # xorshift: the next value, in %eax
-    movl %ebx, %eax
-    shll $13, %eax
-    xorl %eax, %ebx
-    movl %ebx, %eax
-    shrl $17, %eax
-    xorl %eax, %ebx
-    movl %ebx, %eax
-    shll $5, %eax
-    xorl %eax, %ebx
+random:                         # the next value, in %eax
+    next_random
     movl %ebx, %eax
     ret
 

@@ -51,7 +51,7 @@ def assembled(name):
     """The ELF image of `guests/NAME.S`, a PVH guest of 32-bit code, which every KVM can run."""
     folder = pathlib.Path(os.environ["RIG_CACHE"]) / "guests"
     source, image = ROOT / f"guests/{name}.S", folder / f"{name}.elf"
-    parts = [source, ROOT / "guests/pvh.inc", ROOT / "guests/guest.ld"]
+    parts = [source, ROOT / "guests/guest.ld", *ROOT.glob("guests/*.inc")]
     if not image.exists() or image.stat().st_mtime < max(part.stat().st_mtime for part in parts):
         folder.mkdir(parents=True, exist_ok=True)
         part = image.with_suffix(f".{os.getpid()}")
