@@ -2,14 +2,12 @@
 
 mod common;
 
-use common::{Vm, kvm};
+use common::{Vm, needs_kvm};
 use serde_json::json;
 
 #[test]
 fn no_reboot_turns_a_reset_into_a_shutdown() {
-    if !kvm("no_reboot_turns_a_reset_into_a_shutdown") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = Vm::menu(&["--no-reboot"]);
     let mut qmp = vm.qmp();
     vm.keys("r");
@@ -29,9 +27,7 @@ fn no_reboot_turns_a_reset_into_a_shutdown() {
 
 #[test]
 fn no_shutdown_keeps_the_vm_until_it_is_reset() {
-    if !kvm("no_shutdown_keeps_the_vm_until_it_is_reset") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = Vm::menu(&["--no-shutdown"]);
     let mut qmp = vm.qmp();
     vm.keys("s");
@@ -64,9 +60,7 @@ fn no_shutdown_keeps_the_vm_until_it_is_reset() {
 
 #[test]
 fn a_vm_that_is_not_started_waits_for_cont() {
-    if !kvm("a_vm_that_is_not_started_waits_for_cont") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = Vm::start(&["-S", "--name", "a name", "--cpus", "2"]);
     let mut qmp = vm.qmp();
     assert_eq!(
@@ -91,9 +85,7 @@ fn a_vm_that_is_not_started_waits_for_cont() {
 
 #[test]
 fn set_action_works_at_run_time() {
-    if !kvm("set_action_works_at_run_time") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = Vm::menu(&["--no-shutdown"]);
     let mut qmp = vm.qmp();
     qmp.reply(
@@ -106,9 +98,7 @@ fn set_action_works_at_run_time() {
 
 #[test]
 fn exit_codes_can_tell_the_causes_apart() {
-    if !kvm("exit_codes_can_tell_the_causes_apart") {
-        return;
-    }
+    needs_kvm!();
     let cause = &["--exit-codes", "cause"];
     for (keys, code) in [("s", 0), ("p", 88), ("e4", 9)] {
         let mut vm = Vm::menu(cause);
@@ -125,9 +115,7 @@ fn exit_codes_can_tell_the_causes_apart() {
 
 #[test]
 fn an_nmi_does_no_harm() {
-    if !kvm("an_nmi_does_no_harm") {
-        return;
-    }
+    needs_kvm!();
     let vm = Vm::start(&["-S"]);
     let mut qmp = vm.qmp();
     qmp.execute("inject-nmi");

@@ -5,7 +5,7 @@ mod common;
 
 use std::os::unix::net::UnixListener;
 
-use common::{Directory, kvm, output};
+use common::{Directory, needs_kvm, output};
 
 /// Runs the program and checks that it refuses with one line that has all of `parts`.
 fn refused(args: &[&str], parts: &[&str]) {
@@ -133,9 +133,7 @@ fn sockets_and_files_that_cannot_be_made() {
 
 #[test]
 fn output_files_that_cannot_be_written() {
-    if !kvm("output_files_that_cannot_be_written") {
-        return;
-    }
+    needs_kvm!();
     refused(
         &["--serial", "file:/nonexistent/log"],
         &["--serial", "/nonexistent/log"],
@@ -145,9 +143,7 @@ fn output_files_that_cannot_be_written() {
 
 #[test]
 fn a_machine_that_cannot_be() {
-    if !kvm("a_machine_that_cannot_be") {
-        return;
-    }
+    needs_kvm!();
     refused(&["--memory", "4K"], &["4"]);
     refused(
         &["--memory", "8000000G"],

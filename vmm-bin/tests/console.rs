@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Instant;
 
-use common::{DEADLINE, Directory, OnTerminal, Running, Vm, kvm, program, wait_for};
+use common::{DEADLINE, Directory, OnTerminal, Running, Vm, needs_kvm, program, wait_for};
 
 const PROMPT: &str = "(qemu) ";
 
@@ -82,14 +82,18 @@ fn connect(path: &Path) -> UnixStream {
     stream
 }
 
-#[test]
-fn a_program_drives_the_vm_by_lines_of_text() {
-    if !kvm("a_program_drives_the_vm_by_lines_of_text") {
-        return;
-    }
+/// A VM with the monitor at the socket `hmp` in a directory.
+fn with_console(args: &[&str]) -> (Vm, Directory) {
     let consoles = Directory::new();
     let option = consoles.option("unix", "hmp");
-    let vm = Vm::menu(&["--monitor", &option, "--name", "tested"]);
+    let vm = Vm::menu(&[&["--monitor", &option], args].concat());
+    (vm, consoles)
+}
+
+#[test]
+fn a_program_drives_the_vm_by_lines_of_text() {
+    needs_kvm!();
+    let (vm, consoles) = with_console(&["--name", "tested"]);
     let mut qmp = vm.qmp();
     let mut person = Person::new(connect(&consoles.path("hmp")));
     for (line, answer) in [
@@ -139,12 +143,8 @@ fn a_program_drives_the_vm_by_lines_of_text() {
 
 #[test]
 fn what_was_sent_before_the_end_of_the_stream_is_executed() {
-    if !kvm("what_was_sent_before_the_end_of_the_stream_is_executed") {
-        return;
-    }
-    let consoles = Directory::new();
-    let option = consoles.option("unix", "hmp");
-    let vm = Vm::menu(&["--monitor", &option]);
+    needs_kvm!();
+    let (vm, consoles) = with_console(&[]);
     let mut qmp = vm.qmp();
     // The sending side alone is closed: all is answered.
     let mut stream = connect(&consoles.path("hmp"));
@@ -169,12 +169,8 @@ fn what_was_sent_before_the_end_of_the_stream_is_executed() {
 
 #[test]
 fn a_person_that_never_reads_holds_nobody_up() {
-    if !kvm("a_person_that_never_reads_holds_nobody_up") {
-        return;
-    }
-    let consoles = Directory::new();
-    let option = consoles.option("unix", "hmp");
-    let vm = Vm::menu(&["--monitor", &option]);
+    needs_kvm!();
+    let (vm, consoles) = with_console(&[]);
     let mut stream = connect(&consoles.path("hmp"));
     stream.set_nonblocking(true).unwrap();
     let start = Instant::now();
@@ -205,9 +201,7 @@ fn a_person_that_never_reads_holds_nobody_up() {
 
 #[test]
 fn a_console_by_tcp_and_one_that_connects() {
-    if !kvm("a_console_by_tcp_and_one_that_connects") {
-        return;
-    }
+    needs_kvm!();
     let directory = Directory::new();
     let listener = std::os::unix::net::UnixListener::bind(directory.path("far")).unwrap();
     let far = directory.option("unix", "far") + ",server=off";
@@ -242,9 +236,7 @@ fn a_console_by_tcp_and_one_that_connects() {
 
 #[test]
 fn lines_through_pipes() {
-    if !kvm("lines_through_pipes") {
-        return;
-    }
+    needs_kvm!();
     let mut child = Running::start(
         program()
             .args(["--monitor", "stdio"])
@@ -269,9 +261,7 @@ fn lines_through_pipes() {
 
 #[test]
 fn a_person_edits_completes_and_recalls_on_a_terminal() {
-    if !kvm("a_person_edits_completes_and_recalls_on_a_terminal") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = OnTerminal::start(&["--monitor", "stdio"], PROMPT);
     assert!(vm.is_raw());
     vm.press(b"in\tst\t\r", "VM status: running\r\n(qemu) ");
@@ -289,9 +279,7 @@ fn a_person_edits_completes_and_recalls_on_a_terminal() {
 
 #[test]
 fn ctrl_c_ends_a_program_with_its_monitor_on_the_terminal() {
-    if !kvm("ctrl_c_ends_a_program_with_its_monitor_on_the_terminal") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = OnTerminal::start(&["--monitor", "stdio"], PROMPT);
     vm.keys(b"half a line\x03");
     let (status, screen) = vm.wait();
@@ -301,9 +289,7 @@ fn ctrl_c_ends_a_program_with_its_monitor_on_the_terminal() {
 
 #[test]
 fn guest_and_monitor_share_a_terminal() {
-    if !kvm("guest_and_monitor_share_a_terminal") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = OnTerminal::start(&["--serial", "mon:stdio"], "guest> ");
     assert!(!vm.screen.text().contains(PROMPT), "the guest has it first");
     vm.press(b"\x01c", "type 'help' for more information\r\n(qemu) ");
@@ -328,9 +314,7 @@ fn guest_and_monitor_share_a_terminal() {
 
 #[test]
 fn ctrl_a_x_ends_the_vm_from_the_monitor_and_past_a_guest_that_does_not_read() {
-    if !kvm("ctrl_a_x_ends_the_vm_from_the_monitor_and_past_a_guest_that_does_not_read") {
-        return;
-    }
+    needs_kvm!();
     for keys in [
         b"\x01chalf a line\x01x".to_vec(),
         [&b"b"[..], &[b'x'; 200], b"\x01x"].concat(),
@@ -347,9 +331,7 @@ fn ctrl_a_x_ends_the_vm_from_the_monitor_and_past_a_guest_that_does_not_read() {
 
 #[test]
 fn a_shared_terminal_is_given_back_by_signals() {
-    if !kvm("a_shared_terminal_is_given_back_by_signals") {
-        return;
-    }
+    needs_kvm!();
     for args in [["--serial", "mon:stdio"], ["--monitor", "stdio"]] {
         for signal in ["TERM", "HUP"] {
             let vm = OnTerminal::start(
@@ -369,9 +351,7 @@ fn a_shared_terminal_is_given_back_by_signals() {
 
 #[test]
 fn a_flooding_guest_does_not_keep_the_monitor_from_its_terminal() {
-    if !kvm("a_flooding_guest_does_not_keep_the_monitor_from_its_terminal") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = OnTerminal::start(&["--serial", "mon:stdio"], "guest> ");
     vm.press(b"n", "3");
     vm.press(b"\x01cinfo status\r", "VM status: running");
@@ -406,12 +386,8 @@ fn socat(socket: &Path, input: &str) -> Option<String> {
 
 #[test]
 fn socat_drives_both_monitors() {
-    if !kvm("socat_drives_both_monitors") {
-        return;
-    }
-    let consoles = Directory::new();
-    let option = consoles.option("unix", "hmp");
-    let vm = Vm::menu(&["--monitor", &option]);
+    needs_kvm!();
+    let (vm, consoles) = with_console(&[]);
     let Some(people) = socat(&consoles.path("hmp"), "stop\ninfo status\n") else {
         return;
     };
@@ -457,12 +433,8 @@ fn shape(text: &str) -> String {
 
 #[test]
 fn registers_are_shown_as_in_qemu() {
-    if !kvm("registers_are_shown_as_in_qemu") {
-        return;
-    }
-    let consoles = Directory::new();
-    let option = consoles.option("unix", "hmp");
-    let mut vm = Vm::menu(&["--monitor", &option, "--cpus", "2"]);
+    needs_kvm!();
+    let (mut vm, consoles) = with_console(&["--cpus", "2"]);
     let mut person = Person::new(connect(&consoles.path("hmp")));
     // While it runs, while it spins, while it stands.
     let halted = person.say("info registers");

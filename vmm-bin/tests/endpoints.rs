@@ -15,7 +15,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
-use common::{DEADLINE, Directory, Qmp, Running, Transcript, Vm, kvm, output, program, wait_for};
+use common::{
+    DEADLINE, Directory, Qmp, Running, Transcript, Vm, needs_kvm, output, program, wait_for,
+};
 use serde_json::json;
 
 /// The program with no serial line, and what it logs.
@@ -56,9 +58,7 @@ fn tcp(address: &str) -> Qmp {
 
 #[test]
 fn several_sockets_of_both_kinds_and_both_sides() {
-    if !kvm("several_sockets_of_both_kinds_and_both_sides") {
-        return;
-    }
+    needs_kvm!();
     let directory = Directory::new();
     let unix = UnixListener::bind(directory.path("client")).unwrap();
     let port = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -97,9 +97,7 @@ fn several_sockets_of_both_kinds_and_both_sides() {
 
 #[test]
 fn who_listens_later_than_the_program_starts_is_found() {
-    if !kvm("who_listens_later_than_the_program_starts_is_found") {
-        return;
-    }
+    needs_kvm!();
     let directory = Directory::new();
     let (child, _log) = start(&["--qmp", &(directory.option("unix", "late") + ",server=off")]);
     std::thread::sleep(std::time::Duration::from_millis(300));
@@ -139,9 +137,7 @@ fn with_descriptor_3(stream: OwnedFd, args: &[&str]) -> Command {
 
 #[test]
 fn a_socket_that_the_program_was_started_with() {
-    if !kvm("a_socket_that_the_program_was_started_with") {
-        return;
-    }
+    needs_kvm!();
     let (near, far) = UnixStream::pair().unwrap();
     near.set_read_timeout(Some(DEADLINE)).unwrap();
     let child = Running::start(&mut with_descriptor_3(far.into(), &["--qmp", "fd:3"]));
@@ -192,9 +188,7 @@ impl Write for Pipes {
 
 #[test]
 fn the_standard_streams_are_the_monitors() {
-    if !kvm("the_standard_streams_are_the_monitors") {
-        return;
-    }
+    needs_kvm!();
     let mut child = Running::start(
         program()
             .args(["--qmp", "stdio"])
@@ -253,9 +247,7 @@ fn what_cannot_be_opened_leaves_nothing_behind() {
 
 #[test]
 fn a_connected_client_that_goes_ends_nothing() {
-    if !kvm("a_connected_client_that_goes_ends_nothing") {
-        return;
-    }
+    needs_kvm!();
     let (near, far) = UnixStream::pair().unwrap();
     let directory = Directory::new();
     let option = directory.option("unix", "qmp");
@@ -273,9 +265,7 @@ fn a_connected_client_that_goes_ends_nothing() {
 
 #[test]
 fn a_vm_of_the_tests_has_one_monitor_and_no_more_descriptors_than_it_needs() {
-    if !kvm("a_vm_of_the_tests_has_one_monitor_and_no_more_descriptors_than_it_needs") {
-        return;
-    }
+    needs_kvm!();
     let vm = Vm::menu(&[]);
     let sockets = || {
         let fds = std::fs::read_dir(format!("/proc/{}/fd", vm.child.id())).unwrap();

@@ -9,14 +9,14 @@ use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::Duration;
 
-use common::{DEADLINE, Directory, Qmp, Running, Transcript, Vm, kill, kvm, program, wait_for};
+use common::{
+    DEADLINE, Directory, Qmp, Running, Transcript, Vm, kill, needs_kvm, program, wait_for,
+};
 use serde_json::json;
 
 #[test]
 fn a_signal_ends_the_vm_in_order() {
-    if !kvm("a_signal_ends_the_vm_in_order") {
-        return;
-    }
+    needs_kvm!();
     for (name, number) in [("TERM", 15), ("INT", 2), ("HUP", 1)] {
         let vm = Vm::menu(&["--no-shutdown"]);
         let mut qmp = vm.qmp();
@@ -36,9 +36,7 @@ fn a_signal_ends_the_vm_in_order() {
 
 #[test]
 fn a_signal_ends_the_vm_whatever_it_does() {
-    if !kvm("a_signal_ends_the_vm_whatever_it_does") {
-        return;
-    }
+    needs_kvm!();
     let vm = Vm::start(&["-S"]);
     vm.signal("TERM");
     assert_eq!(vm.wait().code, Some(0), "not started");
@@ -62,9 +60,7 @@ fn a_signal_ends_the_vm_whatever_it_does() {
 /// not wait for that.
 #[test]
 fn a_second_signal_during_tear_down_ends_the_program() {
-    if !kvm("a_second_signal_during_tear_down_ends_the_program") {
-        return;
-    }
+    needs_kvm!();
     let ended_at_once = (0..10).any(|_| {
         let mut child = Running::start(
             program()
@@ -96,9 +92,7 @@ fn a_second_signal_during_tear_down_ends_the_program() {
 /// Any number of signals at any time: it ends, and in one of the two ways.
 #[test]
 fn signals_at_any_time_end_the_program() {
-    if !kvm("signals_at_any_time_end_the_program") {
-        return;
-    }
+    needs_kvm!();
     for pause in [0, 1, 5, 20, 50] {
         let mut vm = Vm::menu(&[]);
         vm.signal("TERM");
@@ -112,9 +106,7 @@ fn signals_at_any_time_end_the_program() {
 
 #[test]
 fn a_client_that_never_reads_does_not_keep_the_program_alive() {
-    if !kvm("a_client_that_never_reads_does_not_keep_the_program_alive") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = Vm::menu(&["--action", "panic=none"]);
     let lazy = vm.qmp();
     for _ in 0..20 {
@@ -127,9 +119,7 @@ fn a_client_that_never_reads_does_not_keep_the_program_alive() {
 
 #[test]
 fn sockets_are_private_and_everything_is_removed() {
-    if !kvm("sockets_are_private_and_everything_is_removed") {
-        return;
-    }
+    needs_kvm!();
     let directory = Directory::new();
     let pidfile = directory.path("pid");
     let mut vm = Vm::menu(&["--pidfile", pidfile.to_str().unwrap()]);
@@ -158,9 +148,7 @@ fn sockets_are_private_and_everything_is_removed() {
 /// Killed, it cannot clean up; and the next start is not kept from its work.
 #[test]
 fn what_a_killed_process_left_is_taken_over() {
-    if !kvm("what_a_killed_process_left_is_taken_over") {
-        return;
-    }
+    needs_kvm!();
     let directory = Directory::new();
     let pidfile = directory.path("pid");
     let start = || {
@@ -188,9 +176,7 @@ fn what_a_killed_process_left_is_taken_over() {
 /// `vmm-bin < /dev/null` and `vmm-bin <&-` run on, and do not spin.
 #[test]
 fn the_end_of_input_is_no_end_of_the_vm() {
-    if !kvm("the_end_of_input_is_no_end_of_the_vm") {
-        return;
-    }
+    needs_kvm!();
     for shell in [
         "exec \"$0\" </dev/null",
         "exec \"$0\" <&-",
@@ -233,9 +219,7 @@ fn the_end_of_input_is_no_end_of_the_vm() {
 /// A reader that stops reading costs the guest bytes, not time; one that goes away, nothing.
 #[test]
 fn a_reader_of_the_console_may_stop_or_go() {
-    if !kvm("a_reader_of_the_console_may_stop_or_go") {
-        return;
-    }
+    needs_kvm!();
     let directory = Directory::new();
     let mut child = Running::start(
         program()
@@ -271,9 +255,7 @@ fn a_reader_of_the_console_may_stop_or_go() {
 
 #[test]
 fn the_console_in_a_file_is_complete() {
-    if !kvm("the_console_in_a_file_is_complete") {
-        return;
-    }
+    needs_kvm!();
     let directory = Directory::new();
     let mut child = Running::start(
         program()
@@ -294,9 +276,7 @@ fn the_console_in_a_file_is_complete() {
 /// One client after the other; what the guest says in between is there for the next one.
 #[test]
 fn clients_of_the_serial_socket_take_turns() {
-    if !kvm("clients_of_the_serial_socket_take_turns") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = Vm::menu(&[]);
     let path = vm.directory.path("serial");
     let second = UnixStream::connect(&path).unwrap();
@@ -317,9 +297,7 @@ fn clients_of_the_serial_socket_take_turns() {
 /// A client that types and goes at once has typed: `printf ... | socat - UNIX:serial`.
 #[test]
 fn what_a_client_typed_before_it_went_is_not_lost() {
-    if !kvm("what_a_client_typed_before_it_went_is_not_lost") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = Vm::menu(&[]);
     let path = vm.directory.path("serial");
     // More than the UART's FIFO holds, and than the guest has read by then.
@@ -343,9 +321,7 @@ fn what_a_client_typed_before_it_went_is_not_lost() {
 /// A log that nobody reads costs lines, and neither the guest nor the monitor waits for its reader.
 #[test]
 fn a_reader_of_the_log_may_stop() {
-    if !kvm("a_reader_of_the_log_may_stop") {
-        return;
-    }
+    needs_kvm!();
     let directory = Directory::new();
     let mut child = Running::start(
         program()

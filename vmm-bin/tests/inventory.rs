@@ -4,14 +4,12 @@ mod common;
 
 use std::process::Stdio;
 
-use common::{Directory, Qmp, Running, kvm, program, wait_for};
+use common::{Directory, Qmp, Running, needs_kvm, program, wait_for};
 use serde_json::json;
 
 #[test]
 fn tools_learn_what_the_vm_consists_of() {
-    if !kvm("tools_learn_what_the_vm_consists_of") {
-        return;
-    }
+    needs_kvm!();
     let directory = Directory::new();
     let socket = directory.option("unix", "qmp");
     let mut vm = Running::start(

@@ -3,19 +3,11 @@
 
 mod common;
 
-use common::{Vm, kvm};
+use common::{Vm, needs_kvm};
 use serde_json::json;
 
 /// Presses a key that resets the machine and checks everything about it.
-fn resets(test: &str, key: &str, says: &str) {
-    resets_with(test, &[], key, says);
-}
-
-/// The same, of a machine with these options.
-fn resets_with(test: &str, options: &[&str], key: &str, says: &str) {
-    if !kvm(test) {
-        return;
-    }
+fn resets(options: &[&str], key: &str, says: &str) {
     let mut vm = Vm::menu(options);
     let mut qmp = vm.qmp();
     for _ in 0..3 {
@@ -34,46 +26,39 @@ fn resets_with(test: &str, options: &[&str], key: &str, says: &str) {
             .count(),
         3
     );
-    vm.keys("s");
-    assert_eq!(vm.wait().code, Some(0));
+    vm.power_off();
 }
 
 #[test]
 fn reset_through_the_keyboard_controller() {
-    resets(
-        "reset_through_the_keyboard_controller",
-        "r",
-        "reset: keyboard controller",
-    );
+    needs_kvm!();
+    resets(&[], "r", "reset: keyboard controller");
 }
 
 #[test]
 fn reset_through_port_92() {
-    resets("reset_through_port_92", "9", "reset: port 0x92");
+    needs_kvm!();
+    resets(&[], "9", "reset: port 0x92");
 }
 
 #[test]
 fn reset_through_port_cf9() {
-    resets("reset_through_port_cf9", "c", "reset: port 0xcf9");
+    needs_kvm!();
+    resets(&[], "c", "reset: port 0xcf9");
 }
 
 #[test]
 fn reset_of_memory_that_others_can_map() {
-    resets_with(
-        "reset_of_memory_that_others_can_map",
-        &["--memory", "64M,shared=on"],
-        "r",
-        "reset: keyboard controller",
-    );
+    needs_kvm!();
+    let options = ["--memory", "64M,shared=on"];
+    resets(&options, "r", "reset: keyboard controller");
 }
 
 /// Real hardware reports a triple fault as a shutdown, which resets. A KVM that emulates may
 /// report that it cannot emulate, which is an internal error. Both are what they should be.
 #[test]
 fn triple_fault() {
-    if !kvm("triple_fault") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = Vm::menu(&[]);
     let mut qmp = vm.qmp();
     vm.press("t", "triple fault");
@@ -97,15 +82,12 @@ fn triple_fault() {
     }
     vm.hear("Memory is as at power-on.");
     vm.hear("guest> ");
-    vm.keys("s");
-    assert_eq!(vm.wait().code, Some(0));
+    vm.power_off();
 }
 
 #[test]
 fn shutdown() {
-    if !kvm("shutdown") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = Vm::menu(&[]);
     let mut qmp = vm.qmp();
     vm.press("s", "shutdown: S5");
@@ -130,9 +112,7 @@ fn shutdown() {
 
 #[test]
 fn panic_ends_the_vm() {
-    if !kvm("panic_ends_the_vm") {
-        return;
-    }
+    needs_kvm!();
     for (action, code) in [("shutdown", 0), ("exit-failure", 1)] {
         let mut vm = Vm::menu(&["--action", &format!("panic={action}")]);
         let mut qmp = vm.qmp();
@@ -154,9 +134,7 @@ fn panic_ends_the_vm() {
 
 #[test]
 fn panic_pauses_the_vm_and_cont_lets_it_go_on() {
-    if !kvm("panic_pauses_the_vm_and_cont_lets_it_go_on") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = Vm::menu(&["--action", "panic=pause"]);
     let mut qmp = vm.qmp();
     vm.keys("p");
@@ -165,45 +143,36 @@ fn panic_pauses_the_vm_and_cont_lets_it_go_on() {
     assert_eq!(qmp.status(), "guest-panicked");
     qmp.execute("cont");
     vm.hear("The guest goes on.");
-    vm.keys("s");
-    assert_eq!(vm.wait().code, Some(0));
+    vm.power_off();
 }
 
 #[test]
 fn panic_without_action_leaves_the_guest_alone() {
-    if !kvm("panic_without_action_leaves_the_guest_alone") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = Vm::menu(&["--action", "panic=none"]);
     let mut qmp = vm.qmp();
     for _ in 0..3 {
         vm.press("p", "The guest goes on.");
         assert_eq!(qmp.event("GUEST_PANICKED"), json!({"action": "run"}));
     }
-    vm.keys("s");
-    assert_eq!(vm.wait().code, Some(0));
+    vm.power_off();
 }
 
 #[test]
 fn crash_kernel() {
-    if !kvm("crash_kernel") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = Vm::menu(&[]);
     let mut qmp = vm.qmp();
     vm.press("l", "The guest goes on.");
     assert_eq!(qmp.event("GUEST_CRASHLOADED"), json!({"action": "run"}));
     assert_eq!(qmp.status(), "running");
     vm.logged("GUEST_CRASHLOADED: the guest runs its crash kernel");
-    vm.keys("s");
-    assert_eq!(vm.wait().code, Some(0));
+    vm.power_off();
 }
 
 #[test]
 fn exit_with_a_code() {
-    if !kvm("exit_with_a_code") {
-        return;
-    }
+    needs_kvm!();
     for (digit, code) in [("0", 1), ("3", 7), ("9", 19)] {
         let mut vm = Vm::menu(&[]);
         vm.press("e", "gives the code 2n+1: ");
@@ -218,15 +187,12 @@ fn exit_with_a_code() {
     }
     let mut vm = Vm::menu(&[]);
     vm.press("ex", "That is no digit.");
-    vm.keys("s");
-    assert_eq!(vm.wait().code, Some(0));
+    vm.power_off();
 }
 
 #[test]
 fn power_button() {
-    if !kvm("power_button") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = Vm::menu(&[]);
     let mut qmp = vm.qmp();
     // Not asked for: the event goes out, and the guest hears nothing of it.
@@ -240,15 +206,12 @@ fn power_button() {
         vm.hear("guest> ");
     }
     vm.logged("POWERDOWN: the power button is pressed");
-    vm.keys("s");
-    assert_eq!(vm.wait().code, Some(0));
+    vm.power_off();
 }
 
 #[test]
 fn counting_stops_and_goes_on() {
-    if !kvm("counting_stops_and_goes_on") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = Vm::menu(&[]);
     let mut qmp = vm.qmp();
     vm.press("n", "counting");
@@ -265,15 +228,12 @@ fn counting_stops_and_goes_on() {
         common::wait_for("number after cont", || (vm.heard() > said).then_some(()));
     }
     vm.press(" ", "guest> ");
-    vm.keys("s");
-    assert_eq!(vm.wait().code, Some(0));
+    vm.power_off();
 }
 
 #[test]
 fn a_busy_guest_is_stopped_reset_and_ended() {
-    if !kvm("a_busy_guest_is_stopped_reset_and_ended") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = Vm::menu(&[]);
     let mut qmp = vm.qmp();
     vm.press("b", "spinning");
@@ -294,21 +254,16 @@ fn a_busy_guest_is_stopped_reset_and_ended() {
 
 #[test]
 fn a_halted_guest_wakes_up_on_a_key() {
-    if !kvm("a_halted_guest_wakes_up_on_a_key") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = Vm::menu(&[]);
     vm.press("h", "halted");
     vm.press(" ", "A key woke the guest.");
-    vm.keys("s");
-    assert_eq!(vm.wait().code, Some(0));
+    vm.power_off();
 }
 
 #[test]
 fn a_guest_that_halts_for_good_is_stopped_reset_and_ended() {
-    if !kvm("a_guest_that_halts_for_good_is_stopped_reset_and_ended") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = Vm::menu(&[]);
     let mut qmp = vm.qmp();
     vm.press("d", "halted, interrupts off");
@@ -324,26 +279,20 @@ fn a_guest_that_halts_for_good_is_stopped_reset_and_ended() {
 
 #[test]
 fn hammering_the_ports_harms_nobody() {
-    if !kvm("hammering_the_ports_harms_nobody") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = Vm::menu(&[]);
     for _ in 0..5 {
         vm.press("x", "hammered");
         vm.hear("guest> ");
     }
-    vm.keys("s");
-    assert_eq!(vm.wait().code, Some(0));
+    vm.power_off();
 }
 
 #[test]
 fn an_unknown_key_is_answered() {
-    if !kvm("an_unknown_key_is_answered") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = Vm::menu(&[]);
     vm.press("z", "no such key");
     vm.press("?", "A key makes the guest");
-    vm.keys("s");
-    assert_eq!(vm.wait().code, Some(0));
+    vm.power_off();
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Directory, Vm, kvm};
+use common::{Directory, Vm, needs_kvm};
 use serde_json::{Value, json};
 
 /// What becomes of the VM.
@@ -69,9 +69,7 @@ fn check(key: &str, actions: &str, events: &[(&str, Value)], left: &Left) {
 
 #[test]
 fn each_panic_action_under_each_shutdown_action() {
-    if !kvm("each_panic_action_under_each_shutdown_action") {
-        return;
-    }
+    needs_kvm!();
     let panicked = |action: &str| (PANICKED, json!({"action": action}));
     let stop = ("STOP", Value::Null);
     let ends = |qemu, cause| Left::Ends(qemu, cause);
@@ -133,9 +131,7 @@ fn each_panic_action_under_each_shutdown_action() {
 /// A crash kernel takes over: it is left to it, whatever the actions are.
 #[test]
 fn a_crash_kernel_runs_under_every_action() {
-    if !kvm("a_crash_kernel_runs_under_every_action") {
-        return;
-    }
+    needs_kvm!();
     let events = [("GUEST_CRASHLOADED", json!({"action": "run"}))];
     for panic in ["pause", "exit-failure"] {
         let actions = format!("panic={panic},shutdown=pause");
@@ -146,9 +142,7 @@ fn a_crash_kernel_runs_under_every_action() {
 /// The guest's side of it is tested where KVM has these registers. Where it has not, they are refused.
 #[test]
 fn hyper_vs_crash_registers_are_offered_or_refused() {
-    if !kvm("hyper_vs_crash_registers_are_offered_or_refused") {
-        return;
-    }
+    needs_kvm!();
     // Firmware that resets the machine at once, from the reset vector on.
     let directory = Directory::new();
     let mut image = vec![0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee];
@@ -176,9 +170,7 @@ fn hyper_vs_crash_registers_are_offered_or_refused() {
 
 #[test]
 fn a_shutdown_through_pvpanic_is_a_shutdown() {
-    if !kvm("a_shutdown_through_pvpanic_is_a_shutdown") {
-        return;
-    }
+    needs_kvm!();
     let asked = ("GUEST_PVSHUTDOWN", Value::Null);
     let mut events = vec![asked, shutdown("guest-shutdown")];
     check("o", "shutdown=poweroff", &events, &Left::Ends(0, 0));

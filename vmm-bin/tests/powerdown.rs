@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Vm, kvm};
+use common::{Vm, needs_kvm};
 use serde_json::{Value, json};
 
 /// Longer than any test: what ends before it was not ended by it.
@@ -19,9 +19,7 @@ fn cause(guest: bool, reason: &str) -> Value {
 
 #[test]
 fn a_guest_that_heeds_its_button_ends_the_vm_itself() {
-    if !kvm("a_guest_that_heeds_its_button_ends_the_vm_itself") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = start(NEVER, &[]);
     let mut qmp = vm.qmp();
     vm.press("w", "waiting for the power button");
@@ -39,9 +37,7 @@ fn a_guest_that_heeds_its_button_ends_the_vm_itself() {
 
 #[test]
 fn a_guest_that_does_not_heed_it_is_ended_after_the_timeout() {
-    if !kvm("a_guest_that_does_not_heed_it_is_ended_after_the_timeout") {
-        return;
-    }
+    needs_kvm!();
     let vm = start("300ms", &[]);
     let mut qmp = vm.qmp();
     vm.signal("TERM");
@@ -58,9 +54,7 @@ fn a_guest_that_does_not_heed_it_is_ended_after_the_timeout() {
 
 #[test]
 fn a_second_signal_does_not_wait_for_the_guest() {
-    if !kvm("a_second_signal_does_not_wait_for_the_guest") {
-        return;
-    }
+    needs_kvm!();
     for second in ["TERM", "INT", "HUP"] {
         let vm = start(NEVER, &[]);
         let mut qmp = vm.qmp();
@@ -78,9 +72,7 @@ fn a_second_signal_does_not_wait_for_the_guest() {
 
 #[test]
 fn other_signals_do_not_ask_the_guest() {
-    if !kvm("other_signals_do_not_ask_the_guest") {
-        return;
-    }
+    needs_kvm!();
     for signal in ["INT", "HUP"] {
         let vm = start(NEVER, &[]);
         let qmp = vm.qmp();
@@ -93,9 +85,7 @@ fn other_signals_do_not_ask_the_guest() {
 /// It cannot heed anything.
 #[test]
 fn a_guest_that_does_not_run_is_not_waited_for() {
-    if !kvm("a_guest_that_does_not_run_is_not_waited_for") {
-        return;
-    }
+    needs_kvm!();
     let vm = start(NEVER, &[]);
     let mut qmp = vm.qmp();
     qmp.execute("stop");
@@ -115,9 +105,7 @@ fn a_guest_that_does_not_run_is_not_waited_for() {
 /// The guest powers off, and `--no-shutdown` keeps the VM: the signal is not forgotten for that.
 #[test]
 fn a_vm_that_is_kept_when_its_guest_powers_off_ends_in_the_end() {
-    if !kvm("a_vm_that_is_kept_when_its_guest_powers_off_ends_in_the_end") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = start("2s", &["--no-shutdown"]);
     let mut qmp = vm.qmp();
     vm.press("w", "waiting for the power button");

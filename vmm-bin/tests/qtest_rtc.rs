@@ -39,6 +39,9 @@ const BINARY: u8 = 0x04;
 const HOURS_24: u8 = 0x02;
 const INTERRUPT: u8 = 0x80;
 
+/// In an alarm: whatever it is.
+const ANY: u8 = 0xc0;
+
 /// The interrupt line.
 const LINE: u32 = 8;
 
@@ -72,6 +75,13 @@ fn set_time(guest: &mut Client, mode: u8, time: [u8; 3]) {
         set(guest, index, value);
     }
     set(guest, A, RUN);
+}
+
+/// The second, the minute and the hour at which the alarm goes off.
+fn set_alarm(guest: &mut Client, alarm: [u8; 3]) {
+    for (index, value) in [0x01, 0x03, 0x05].into_iter().zip(alarm) {
+        set(guest, index, value);
+    }
 }
 
 /// Century, year, month, day, hour, minute, second.
@@ -277,7 +287,6 @@ fn the_notice_of_an_update_does_not_stick() {
 
 #[test]
 fn an_alarm_goes_off_when_all_that_it_names_agrees() {
-    const ANY: u8 = 0xc0;
     let mut machine = machine("2026-01-01T12:34:55");
     let guest = &mut machine.guest;
     // Second, minute, hour of the alarm; after how many seconds.
@@ -294,9 +303,7 @@ fn an_alarm_goes_off_when_all_that_it_names_agrees() {
         set_time(guest, HOURS_24, [0x12, 0x34, 0x55]);
         // The divider begins in the middle of the second.
         guest.step(SECOND / 2 - 1);
-        for (index, value) in [0x01, 0x03, 0x05].into_iter().zip(alarm) {
-            set(guest, index, value);
-        }
+        set_alarm(guest, alarm);
         get(guest, C);
         set(guest, B, HOURS_24 | AIE);
         guest.pins();
@@ -310,9 +317,8 @@ fn an_alarm_goes_off_when_all_that_it_names_agrees() {
         set(guest, B, HOURS_24);
     }
     // Nothing that is no time of day ever comes.
-    for (index, value) in [(0x01, 0x60), (0x03, ANY), (0x05, ANY), (B, HOURS_24 | AIE)] {
-        set(guest, index, value);
-    }
+    set_alarm(guest, [0x60, ANY, ANY]);
+    set(guest, B, HOURS_24 | AIE);
     guest.step(90_000 * SECOND);
     assert_eq!(get(guest, C) & AIE, 0);
     machine.end();
@@ -323,9 +329,7 @@ fn each_interrupt_is_enabled_by_its_own_bit() {
     let mut machine = machine("2026-01-01");
     let guest = &mut machine.guest;
     set(guest, B, HOURS_24);
-    set(guest, 0x01, 0xc0);
-    set(guest, 0x03, 0xc0);
-    set(guest, 0x05, 0xc0);
+    set_alarm(guest, [ANY, ANY, ANY]);
     // The flags are there without an interrupt, and with it once their bit is set.
     for enable in [PIE, AIE, UIE] {
         get(guest, C);
@@ -417,22 +421,21 @@ fn no_register_value_breaks_the_clock() {
     machine.end();
 }
 
+/// Sets an alarm for each second, lets it wake the machine, and falls asleep.
+fn sleep_with_an_alarm(guest: &mut Client) {
+    set_alarm(guest, [ANY, ANY, ANY]);
+    set(guest, B, HOURS_24 | AIE);
+    // RTC_EN, and then SLP_EN with the sleep type of S3.
+    guest.outw(0x602, 0x400);
+    guest.outw(0x604, 0x2400);
+}
+
 /// With `clock=vm` the alarm stands with the machine; with `clock=host` it wakes it.
 #[test]
 fn an_alarm_on_the_virtual_clock_does_not_wake_a_sleeping_machine() {
     let mut machine = machine("2026-01-01");
     let Machine { guest, qmp, .. } = &mut machine;
-    for (index, value) in [
-        (0x01, 0xc0),
-        (0x03, 0xc0),
-        (0x05, 0xc0),
-        (B, HOURS_24 | AIE),
-    ] {
-        set(guest, index, value);
-    }
-    // The alarm may wake: RTC_EN.
-    guest.outw(0x602, 0x400);
-    guest.outw(0x604, 0x2400);
+    sleep_with_an_alarm(guest);
     assert_eq!(qmp.status(), "suspended");
     guest.step(10 * SECOND);
     assert_eq!(qmp.status(), "suspended");
@@ -440,16 +443,7 @@ fn an_alarm_on_the_virtual_clock_does_not_wake_a_sleeping_machine() {
 
     let mut machine = Machine::start(&["--rtc", "clock=host"]);
     let Machine { guest, qmp, .. } = &mut machine;
-    for (index, value) in [
-        (0x01, 0xc0),
-        (0x03, 0xc0),
-        (0x05, 0xc0),
-        (B, HOURS_24 | AIE),
-    ] {
-        set(guest, index, value);
-    }
-    guest.outw(0x602, 0x400);
-    guest.outw(0x604, 0x2400);
+    sleep_with_an_alarm(guest);
     qmp.event("WAKEUP");
     assert_eq!(guest.inw(0x600) & 0x8400, 0x8400, "WAK and RTC");
     machine.end();

@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Qmp, Vm, kvm, quiet, switches, wait_for};
+use common::{Qmp, Vm, needs_kvm, quiet, switches, wait_for};
 use serde_json::json;
 
 /// What a guest says that was woken by the monitor: PM1 status with WAK, power button and timer.
@@ -35,17 +35,9 @@ fn wake(vm: &mut Vm, qmp: &mut Qmp) {
     vm.hear("guest> ");
 }
 
-fn power_off(mut vm: Vm) {
-    vm.keys("s");
-    let ended = vm.wait();
-    assert_eq!(ended.code, Some(0), "{}", ended.log);
-}
-
 #[test]
 fn the_monitor_wakes_the_guest() {
-    if !kvm("the_monitor_wakes_the_guest") {
-        return;
-    }
+    needs_kvm!();
     let (mut vm, mut qmp) = asleep(&[]);
     assert_eq!(
         qmp.execute("query-current-machine")["wakeup-suspend-support"],
@@ -58,14 +50,12 @@ fn the_monitor_wakes_the_guest() {
         "Unable to wake up: guest is not in suspended state"
     );
     assert_eq!(vm.heard_times("Memory was lost."), 0);
-    power_off(vm);
+    vm.power_off();
 }
 
 #[test]
 fn fifty_times_in_a_row() {
-    if !kvm("fifty_times_in_a_row") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = Vm::menu(&[]);
     let mut qmp = vm.qmp();
     let count = |vm: &Vm, what| {
@@ -80,14 +70,12 @@ fn fifty_times_in_a_row() {
     assert_eq!((count(&vm, "fd"), count(&vm, "task")), before);
     assert_eq!(vm.heard_times(AWAKE), 50);
     assert_eq!(vm.heard_times("Memory was lost."), 0);
-    power_off(vm);
+    vm.power_off();
 }
 
 #[test]
 fn the_alarm_wakes_the_guest() {
-    if !kvm("the_alarm_wakes_the_guest") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = Vm::menu(&[]);
     let mut qmp = vm.qmp();
     for _ in 0..2 {
@@ -97,21 +85,19 @@ fn the_alarm_wakes_the_guest() {
         vm.hear(AWAKE_BY_ALARM);
         vm.hear("guest> ");
     }
-    power_off(vm);
+    vm.power_off();
 }
 
 #[test]
 fn a_key_wakes_the_guest_if_it_may() {
-    if !kvm("a_key_wakes_the_guest_if_it_may") {
-        return;
-    }
+    needs_kvm!();
     // Without the option nothing happens.
     let (mut vm, mut qmp) = asleep(&[]);
     vm.keys("x");
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(qmp.status(), "suspended");
     wake(&mut vm, &mut qmp);
-    power_off(vm);
+    vm.power_off();
 
     let mut vm = Vm::menu_with_serial(",wakeup=on", &[]);
     let mut qmp = vm.qmp();
@@ -122,15 +108,13 @@ fn a_key_wakes_the_guest_if_it_may() {
         vm.hear(AWAKE);
         vm.hear("guest> ");
     }
-    power_off(vm);
+    vm.power_off();
 }
 
 /// A wakeup that was due while the VM was stopped could not wake it then, and is not lost.
 #[test]
 fn an_alarm_while_stopped_wakes_the_guest_after_cont() {
-    if !kvm("an_alarm_while_stopped_wakes_the_guest_after_cont") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = Vm::menu(&[]);
     let mut qmp = vm.qmp();
     vm.press("a", "suspend: S3");
@@ -141,15 +125,13 @@ fn an_alarm_while_stopped_wakes_the_guest_after_cont() {
     qmp.execute("cont");
     qmp.event("WAKEUP");
     vm.hear("The guest is awake");
-    power_off(vm);
+    vm.power_off();
 }
 
 /// An alarm that was not enabled as a reason, or none at all, wakes nobody: no thread runs.
 #[test]
 fn no_thread_wakes_while_the_guest_sleeps() {
-    if !kvm("no_thread_wakes_while_the_guest_sleeps") {
-        return;
-    }
+    needs_kvm!();
     let (mut vm, mut qmp) = asleep(&["--cpus", "2"]);
     let pid = vm.child.id();
     quiet(pid);
@@ -157,14 +139,12 @@ fn no_thread_wakes_while_the_guest_sleeps() {
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(switches(pid), before);
     wake(&mut vm, &mut qmp);
-    power_off(vm);
+    vm.power_off();
 }
 
 #[test]
 fn stop_and_cont_leave_a_sleeping_guest_asleep() {
-    if !kvm("stop_and_cont_leave_a_sleeping_guest_asleep") {
-        return;
-    }
+    needs_kvm!();
     let (mut vm, mut qmp) = asleep(&[]);
     for _ in 0..3 {
         qmp.execute("stop");
@@ -181,14 +161,12 @@ fn stop_and_cont_leave_a_sleeping_guest_asleep() {
     }
     assert_eq!(vm.heard_times("The guest is awake"), 0);
     wake(&mut vm, &mut qmp);
-    power_off(vm);
+    vm.power_off();
 }
 
 #[test]
 fn a_reset_while_asleep_boots_cold() {
-    if !kvm("a_reset_while_asleep_boots_cold") {
-        return;
-    }
+    needs_kvm!();
     for stopped in [false, true] {
         let (mut vm, mut qmp) = asleep(&[]);
         if stopped {
@@ -211,28 +189,24 @@ fn a_reset_while_asleep_boots_cold() {
         vm.press("n", "counting");
         vm.hear("2\r\n");
         vm.keys(" ");
-        power_off(vm);
+        vm.power_off();
     }
 }
 
 #[test]
 fn the_power_button_does_not_wake_the_guest() {
-    if !kvm("the_power_button_does_not_wake_the_guest") {
-        return;
-    }
+    needs_kvm!();
     let (mut vm, mut qmp) = asleep(&[]);
     qmp.execute("system_powerdown");
     qmp.event("POWERDOWN");
     assert_eq!(qmp.status(), "suspended");
     wake(&mut vm, &mut qmp);
-    power_off(vm);
+    vm.power_off();
 }
 
 #[test]
 fn a_guest_that_says_nowhere_to_wake_it_is_reset() {
-    if !kvm("a_guest_that_says_nowhere_to_wake_it_is_reset") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = Vm::menu(&[]);
     let mut qmp = vm.qmp();
     for _ in 0..2 {
@@ -248,7 +222,7 @@ fn a_guest_that_says_nowhere_to_wake_it_is_reset() {
         vm.hear("guest> ");
     }
     vm.logged("the waking vector in its FACS is 0x0, and should be from 0x1 to 0xfffff");
-    power_off(vm);
+    vm.power_off();
 
     let mut vm = Vm::menu(&["--no-reboot"]);
     let mut qmp = vm.qmp();
@@ -264,9 +238,7 @@ fn a_guest_that_says_nowhere_to_wake_it_is_reset() {
 
 #[test]
 fn a_guest_that_suspends_to_disk_is_powered_off() {
-    if !kvm("a_guest_that_suspends_to_disk_is_powered_off") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = Vm::menu(&[]);
     let mut qmp = vm.qmp();
     vm.press("4", "suspend to disk: S4");
@@ -281,9 +253,7 @@ fn a_guest_that_suspends_to_disk_is_powered_off() {
 
 #[test]
 fn a_sleeping_vm_can_be_ended() {
-    if !kvm("a_sleeping_vm_can_be_ended") {
-        return;
-    }
+    needs_kvm!();
     let (vm, mut qmp) = asleep(&[]);
     qmp.execute("quit");
     assert_eq!(vm.wait().code, Some(0));
@@ -296,15 +266,13 @@ fn a_sleeping_vm_can_be_ended() {
 /// acknowledged holds, the sleep is not lost, and the guest is never awake without a wakeup.
 #[test]
 fn a_guest_that_falls_asleep_while_it_is_stopped() {
-    if !kvm("a_guest_that_falls_asleep_while_it_is_stopped") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = Vm::menu(&[]);
     let mut qmp = vm.qmp();
-    for round in 0..100 {
+    for delay in (0..5_000).step_by(50) {
         vm.keys("u");
         // From before the guest has read the key to after it sleeps.
-        std::thread::sleep(Duration::from_micros(round * 50));
+        std::thread::sleep(Duration::from_micros(delay));
         qmp.execute("stop");
         assert_eq!(qmp.status(), "paused");
         qmp.execute("cont");
@@ -312,5 +280,5 @@ fn a_guest_that_falls_asleep_while_it_is_stopped() {
         wait_for("sleep", || (qmp.status() == "suspended").then_some(()));
         wake(&mut vm, &mut qmp);
     }
-    power_off(vm);
+    vm.power_off();
 }

@@ -5,13 +5,11 @@ mod common;
 
 use std::os::unix::process::ExitStatusExt;
 
-use common::{OnTerminal, kill, kvm, wait_for};
+use common::{OnTerminal, kill, needs_kvm, wait_for};
 
 #[test]
 fn ctrl_a_x_ends_the_program() {
-    if !kvm("ctrl_a_x_ends_the_program") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = OnTerminal::start(&["--exit-codes", "cause"], "guest> ");
     assert!(vm.is_raw());
     vm.keys(b"\x01x");
@@ -22,9 +20,7 @@ fn ctrl_a_x_ends_the_program() {
 
 #[test]
 fn ctrl_a_x_ends_a_guest_that_spins_and_one_that_is_kept() {
-    if !kvm("ctrl_a_x_ends_a_guest_that_spins_and_one_that_is_kept") {
-        return;
-    }
+    needs_kvm!();
     for keys in [b"b", b"d", b"s"] {
         let mut vm = OnTerminal::start(&["--no-shutdown"], "guest> ");
         vm.keys(keys);
@@ -35,9 +31,7 @@ fn ctrl_a_x_ends_a_guest_that_spins_and_one_that_is_kept() {
 
 #[test]
 fn ctrl_a_h_helps_and_ctrl_a_ctrl_a_is_for_the_guest() {
-    if !kvm("ctrl_a_h_helps_and_ctrl_a_ctrl_a_is_for_the_guest") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = OnTerminal::start(&[], "guest> ");
     vm.keys(b"\x01h");
     wait_for("help", || {
@@ -53,9 +47,7 @@ fn ctrl_a_h_helps_and_ctrl_a_ctrl_a_is_for_the_guest() {
 
 #[test]
 fn ctrl_c_ends_the_embedded_guest() {
-    if !kvm("ctrl_c_ends_the_embedded_guest") {
-        return;
-    }
+    needs_kvm!();
     for keys in [&b"\x03"[..], b"b\x03"] {
         let mut vm = OnTerminal::start(&[], "guest> ");
         vm.keys(keys);
@@ -67,9 +59,7 @@ fn ctrl_c_ends_the_embedded_guest() {
 
 #[test]
 fn a_guest_that_ends_by_itself_gives_the_terminal_back() {
-    if !kvm("a_guest_that_ends_by_itself_gives_the_terminal_back") {
-        return;
-    }
+    needs_kvm!();
     let mut vm = OnTerminal::start(&[], "guest> ");
     vm.keys(b"e2");
     assert_eq!(vm.wait().0.code(), Some(5));
@@ -77,9 +67,7 @@ fn a_guest_that_ends_by_itself_gives_the_terminal_back() {
 
 #[test]
 fn signals_give_the_terminal_back() {
-    if !kvm("signals_give_the_terminal_back") {
-        return;
-    }
+    needs_kvm!();
     for signals in [&["TERM"][..], &["HUP"], &["TERM", "TERM", "TERM"]] {
         let vm = OnTerminal::start(&[], "guest> ");
         assert!(vm.is_raw());
@@ -98,9 +86,7 @@ fn signals_give_the_terminal_back() {
 
 #[test]
 fn a_start_that_fails_does_not_touch_the_terminal() {
-    if !kvm("a_start_that_fails_does_not_touch_the_terminal") {
-        return;
-    }
+    needs_kvm!();
     let vm = OnTerminal::start(&["--memory", "4K"], "vmm-bin: ");
     assert_eq!(vm.wait().0.code(), Some(2));
 }

@@ -11,7 +11,7 @@ mod common;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use common::{Directory, Vm, kvm, output, wait_for};
+use common::{Directory, Vm, needs_kvm, output, wait_for};
 use serde_json::Value;
 
 /// Looks at a trace.
@@ -47,9 +47,7 @@ fn states(file: &Path) -> Vec<String> {
 
 #[test]
 fn a_run_is_recorded_shown_drawn_and_played_back() {
-    if !kvm("a_run_is_recorded_shown_drawn_and_played_back") {
-        return;
-    }
+    needs_kvm!();
     let directory = Directory::new();
     let file = directory.path("trace");
     let mut vm = Vm::menu(&["--trace", file.to_str().unwrap(), "--cpus", "2"]);
@@ -62,8 +60,7 @@ fn a_run_is_recorded_shown_drawn_and_played_back() {
     qmp.execute("system_wakeup");
     vm.hear("awake");
     vm.hear("guest> ");
-    vm.keys("s");
-    assert_eq!(vm.wait().code, Some(0));
+    vm.power_off();
 
     assert_eq!(
         states(&file),
@@ -116,9 +113,7 @@ fn a_run_is_recorded_shown_drawn_and_played_back() {
 
 #[test]
 fn what_a_vm_that_was_killed_has_recorded_is_shown() {
-    if !kvm("what_a_vm_that_was_killed_has_recorded_is_shown") {
-        return;
-    }
+    needs_kvm!();
     let directory = Directory::new();
     let file = directory.path("trace");
     let mut vm = Vm::menu(&["--trace", file.to_str().unwrap()]);
@@ -151,9 +146,7 @@ fn what_a_vm_that_was_killed_has_recorded_is_shown() {
 /// A guest that resets itself all the time fills neither the disk nor the time of the main loop.
 #[test]
 fn a_guest_in_a_reset_loop_is_recorded_within_bounds() {
-    if !kvm("a_guest_in_a_reset_loop_is_recorded_within_bounds") {
-        return;
-    }
+    needs_kvm!();
     let directory = Directory::new();
     let file = directory.path("trace");
     let vm = Vm::menu(&["--trace", file.to_str().unwrap()]);
@@ -172,6 +165,7 @@ fn a_guest_in_a_reset_loop_is_recorded_within_bounds() {
 
 #[test]
 fn a_trace_needs_a_plain_file() {
+    needs_kvm!();
     let directory = Directory::new();
     let fifo = directory.path("fifo");
     let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
@@ -182,9 +176,6 @@ fn a_trace_needs_a_plain_file() {
         "/nonexistent/trace",
         "/tmp",
     ] {
-        if !kvm("a_trace_needs_a_plain_file") {
-            return;
-        }
         let ended = output(&["--trace", path, "--serial", "none"]);
         assert_eq!(ended.status.code(), Some(2), "{path}");
         let error = String::from_utf8(ended.stderr).unwrap();

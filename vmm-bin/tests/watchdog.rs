@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Directory, Qmp, Vm, kvm};
+use common::{Directory, Qmp, Vm, needs_kvm};
 use serde_json::{Value, json};
 
 /// A guest that has started its watchdog, which expires in two seconds of its time.
@@ -31,18 +31,10 @@ fn by_guest(name: &str, reason: &str) -> (String, Value) {
     event(name, json!({"guest": true, "reason": reason}))
 }
 
-fn power_off(mut vm: Vm) {
-    vm.keys("s");
-    let ended = vm.wait();
-    assert_eq!(ended.code, Some(0), "{}", ended.log);
-}
-
 /// All at the same time: each has two seconds to wait.
 #[test]
 fn each_action() {
-    if !kvm("each_action") {
-        return;
-    }
+    needs_kvm!();
     let action = |name: &str| armed(&["--action", &format!("watchdog={name}")]);
     let (mut reset, mut reset_qmp) = action("reset");
     let (mut shutdown, mut shutdown_qmp) = action("shutdown");
@@ -95,19 +87,17 @@ fn each_action() {
     std::thread::sleep(TOO_LONG);
     for (vm, mut qmp) in [(debug, debug_qmp), (none, none_qmp), (nmi, nmi_qmp)] {
         assert_eq!(qmp.events_so_far(), Vec::<String>::new());
-        power_off(vm);
+        vm.power_off();
     }
     for vm in [reset, shutdown, pause] {
-        power_off(vm);
+        vm.power_off();
     }
 }
 
 /// What the action is counts when the watchdog expires, whoever changed it, and how.
 #[test]
 fn the_action_can_be_changed_while_it_counts() {
-    if !kvm("the_action_can_be_changed_while_it_counts") {
-        return;
-    }
+    needs_kvm!();
     let (mut first, mut first_qmp) = armed(&[]);
     let (second, mut second_qmp) = armed(&["--no-shutdown", "--exit-codes", "cause"]);
     let (third, mut third_qmp) = armed(&["--no-reboot", "--exit-codes", "cause"]);
@@ -124,7 +114,7 @@ fn the_action_can_be_changed_while_it_counts() {
     assert_eq!(first_qmp.status(), "prelaunch");
     first_qmp.execute("cont");
     first.hear("Memory is as at power-on.");
-    power_off(first);
+    first.power_off();
 
     // A watchdog powers off whatever the shutdown action is.
     assert_eq!(second_qmp.next_event(), expired("poweroff"));
@@ -139,9 +129,7 @@ fn the_action_can_be_changed_while_it_counts() {
 
 #[test]
 fn no_time_passes_while_the_vm_is_stopped_or_asleep() {
-    if !kvm("no_time_passes_while_the_vm_is_stopped_or_asleep") {
-        return;
-    }
+    needs_kvm!();
     let (mut stopped, mut stopped_qmp) = armed(&[]);
     stopped_qmp.execute("stop");
     let (mut asleep, mut asleep_qmp) = armed(&[]);
@@ -165,10 +153,10 @@ fn no_time_passes_while_the_vm_is_stopped_or_asleep() {
     assert_eq!(asleep_qmp.events_so_far(), ["WAKEUP"]);
     for (vm, qmp) in [(none, &mut none_qmp), (other, &mut other_qmp)] {
         assert_eq!(qmp.events_so_far(), Vec::<String>::new());
-        power_off(vm);
+        vm.power_off();
     }
-    power_off(stopped);
-    power_off(asleep);
+    stopped.power_off();
+    asleep.power_off();
 }
 
 /// Firmware that lets the WDAT watchdog count down from two seconds, and halts for good.
@@ -192,9 +180,7 @@ fn wdat_guest() -> Vec<u8> {
 
 #[test]
 fn the_watchdog_of_the_acpi_table_bites() {
-    if !kvm("the_watchdog_of_the_acpi_table_bites") {
-        return;
-    }
+    needs_kvm!();
     let directory = Directory::new();
     let image = directory.path("guest");
     std::fs::write(&image, wdat_guest()).unwrap();

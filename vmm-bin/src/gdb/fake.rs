@@ -1,6 +1,7 @@
 //! A guest that is nothing but registers and memory, for tests.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use super::cpus::{Arming, CpuRegisters, Cpus, Exception, Unavailable};
 
@@ -26,6 +27,12 @@ impl FakeCpus {
             memory: RefCell::new(vec![0; 0x1_0000]),
         }
     }
+}
+
+/// Where `length` bytes from `physical` up are in the memory.
+fn range(physical: u64, length: usize) -> Option<Range<usize>> {
+    let start = usize::try_from(physical).ok()?;
+    Some(start..start.checked_add(length)?)
 }
 
 impl Cpus for FakeCpus {
@@ -55,30 +62,14 @@ impl Cpus for FakeCpus {
 
     fn read(&self, physical: u64, bytes: &mut [u8]) -> bool {
         let memory = self.memory.borrow();
-        let Ok(start) = usize::try_from(physical) else {
-            return false;
-        };
-        let Some(end) = start.checked_add(bytes.len()) else {
-            return false;
-        };
-        memory
-            .get(start..end)
-            .map(|from| bytes.copy_from_slice(from))
-            .is_some()
+        let from = range(physical, bytes.len()).and_then(|range| memory.get(range));
+        from.map(|from| bytes.copy_from_slice(from)).is_some()
     }
 
     fn write(&self, physical: u64, bytes: &[u8]) -> bool {
         let mut memory = self.memory.borrow_mut();
-        let Ok(start) = usize::try_from(physical) else {
-            return false;
-        };
-        let Some(end) = start.checked_add(bytes.len()) else {
-            return false;
-        };
-        memory
-            .get_mut(start..end)
-            .map(|to| to.copy_from_slice(bytes))
-            .is_some()
+        let to = range(physical, bytes.len()).and_then(|range| memory.get_mut(range));
+        to.map(|to| to.copy_from_slice(bytes)).is_some()
     }
 
     fn arm(

@@ -4,6 +4,7 @@
 #![allow(
     dead_code,
     unused_imports,
+    unused_macros,
     clippy::allow_attributes,
     clippy::arithmetic_side_effects,
     clippy::expect_used,
@@ -52,10 +53,22 @@ pub(crate) fn program() -> Command {
     command
 }
 
-/// Whether this test can run. Where KVM is, it must work; where it is not, the test says so.
-pub(crate) fn kvm(test: &str) -> bool {
+/// Ends the test where there is no KVM, and says so. Where KVM is, it must work.
+macro_rules! needs_kvm {
+    () => {
+        if !$crate::common::kvm() {
+            return;
+        }
+    };
+}
+pub(crate) use needs_kvm;
+
+/// Whether there is a KVM for the test on this thread, which is named for it.
+pub(crate) fn kvm() -> bool {
     let there = Path::new("/dev/kvm").exists();
     if !there {
+        let thread = std::thread::current();
+        let test = thread.name().unwrap_or_default();
         // Past the test harness, which keeps what a test that passes has printed.
         let line = format!("skipped: {test}: this machine has no /dev/kvm\n");
         std::io::stderr().write_all(line.as_bytes()).unwrap();
@@ -351,6 +364,13 @@ impl Vm {
     pub(crate) fn press(&mut self, keys: &str, answer: &str) {
         self.keys(keys);
         self.hear(answer);
+    }
+
+    /// Has the guest power itself off.
+    pub(crate) fn power_off(mut self) {
+        self.keys("s");
+        let ended = self.wait();
+        assert_eq!(ended.code, Some(0), "{}", ended.log);
     }
 
     /// The log so far.
