@@ -2,6 +2,7 @@
 # Builds every fuzz target; with a number of seconds, also runs each for so long.
 #
 #   integration-tests/fuzz.sh [SECONDS [WORD]]     only targets whose CRATE/NAME contains WORD
+#   RUNS=N integration-tests/fuzz.sh SECONDS       no more than so many executions of each
 #   integration-tests/fuzz.sh keep [WORD]          what was found since is kept, if it reaches what nothing kept does
 #
 # It needs nothing but Rust and a C++ compiler for libFuzzer: what `cargo fuzz` (which works on the same folders) asks
@@ -46,7 +47,7 @@ run() {
     mkdir -p "$artifacts"
     unpack "$1" "$2" "$corpus" || return
     "$target/$triple/release/$2" "$corpus" -artifact_prefix="$artifacts" -max_total_time="$seconds" \
-        -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 2>&1 |
+        -runs="${RUNS:--1}" -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 2>&1 |
         grep -E '^(==|SUMMARY|stat::(number_of|average)|thread .*panicked|Done|#[0-9]+[[:space:]]+(INITED|DONE)|artifact_prefix)'
     return "${PIPESTATUS[0]}"
 }

@@ -205,6 +205,7 @@ part_models() {
             cargo test --locked --release -p "$crate" --test "$model" $options --target-dir "$CARGO_TARGET_DIR/$model" </dev/null
     done <<'LIST'
 runstate loom
+lifecycle loom
 vcpu loom
 vcpu shuttle --features test-utilities
 LIST

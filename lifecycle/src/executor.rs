@@ -8,7 +8,6 @@
 //! stopped.
 
 use core::cell::Cell;
-use std::sync::atomic::Ordering;
 
 use notifiers::NestingExceeded;
 use runstate::{Change, InvalidTransition, RunState, TransitionTable};
@@ -23,6 +22,7 @@ use crate::lifecycle::{Lifecycle, Outcome};
 use crate::machine::Machine;
 use crate::panic::{GuestPanicAction, PanicInfo};
 use crate::step::{Listeners, Notice, Phase, Situation, Step, Steps};
+use crate::sync::Ordering;
 use crate::trace::Happening;
 
 /// A change of the state that the main loop's thread asks for.

@@ -3,11 +3,10 @@
 //! The rule that must never be broken: what belongs to a request (its exit code, that it powers
 //! off) is in the same word as the request. Nothing of it outlives it.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-
 use runstate::RunState;
 
 use crate::cause::ShutdownCause;
+use crate::sync::{AtomicU8, AtomicU64, Ordering};
 
 /// A shutdown that is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

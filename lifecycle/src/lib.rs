@@ -23,6 +23,7 @@ mod requests;
 mod saved;
 mod startup;
 mod step;
+mod sync;
 mod teardown;
 mod trace;
 mod turn;

@@ -10,10 +10,10 @@
 //! information. It never waits, and a guest that panics in a loop makes nothing grow.
 
 use core::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crate::names::qapi_enum;
 use crate::policy::{Actions, PanicAction, ShutdownAction};
+use crate::sync::{AtomicU8, AtomicU64, Ordering};
 
 qapi_enum! {
     /// What is done about a guest panic: a member of its event (QEMU, `GuestPanicAction`).

@@ -4,7 +4,6 @@
 //! machine.
 
 use core::fmt;
-use std::sync::atomic::Ordering;
 
 use runstate::RunState;
 
@@ -12,6 +11,7 @@ use crate::cause::{ShutdownCause, WakeupReason};
 use crate::latch::{ShutdownRequest, Signal};
 use crate::panic::{PanicInfo, pack, unpack};
 use crate::requests::Requests;
+use crate::sync::Ordering;
 
 /// Everything that is pending at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]

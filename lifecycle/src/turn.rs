@@ -6,8 +6,6 @@
 //!
 //! The rule that must never be broken: a latch is taken in the phase that serves it, not before.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use runstate::{InvalidTransition, RunState};
 
 use crate::cause::{ShutdownCause, WakeupReason};
@@ -23,6 +21,7 @@ use crate::machine::Machine;
 use crate::replay::Checkpoint;
 use crate::requests::WAKEUP_UNAPPLIED;
 use crate::step::{Latched, Phase, Step};
+use crate::sync::{AtomicBool, Ordering};
 use crate::trace::Happening;
 
 impl<M: Machine, S: EventSink> Lifecycle<M, S> {

@@ -16,7 +16,6 @@ mod stop;
 
 use core::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use runstate::{RunState, RunStateCell, State as _};
 
@@ -27,6 +26,7 @@ use crate::panic::PanicLatch;
 use crate::policy::{Policy, ShutdownAction};
 use crate::posting::{Posted, ResetAdmission, Wake, admit_reset};
 use crate::replay::{NoReplay, ReplayGate};
+use crate::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 pub use self::stop::PreparedStop;
 

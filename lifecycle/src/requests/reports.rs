@@ -4,12 +4,11 @@
 //! The rule that must never be broken: what a report leads to is requested by the main loop, after
 //! its event. Nobody can see the consequence first.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use super::Requests;
 use crate::panic::PanicInfo;
 use crate::policy::PanicAction;
 use crate::posting::Posted;
+use crate::sync::{AtomicBool, Ordering};
 
 impl Requests {
     /// The guest has saved itself to disk (ACPI S4): an event, and a shutdown.

@@ -1,7 +1,5 @@
 //! Sleep and wakeup: the requests around ACPI S3, and what may end it.
 
-use std::sync::atomic::Ordering;
-
 use runstate::RunState;
 
 use super::{Requests, WAKEUP_UNAPPLIED};
@@ -9,6 +7,7 @@ use crate::cause::WakeupReason;
 use crate::compat::Compat;
 use crate::error::Error;
 use crate::posting::Posted;
+use crate::sync::Ordering;
 
 impl Requests {
     /// Asks for a suspend (ACPI S3). Ignored when the machine is suspended.
