@@ -106,7 +106,7 @@ impl EventSink for Announcer {
         match report {
             Report::Terminating(signal) => {
                 // The name in it is the sender's own choice.
-                let sender = signals::sender_name(signal.pid);
+                let sender = signals::describe_sender(signal.pid);
                 info!("{}", one_line(&signal.report(sender.as_deref())));
             }
             Report::Dropped { .. } => debug!("{report}"),

@@ -17,7 +17,7 @@ use crate::events::{Announcer, Emit};
 use crate::inventory::Facts;
 use crate::machine::{Vm, threads};
 use crate::main_loop::Subscriber;
-use crate::platform;
+use crate::{platform, sandbox};
 
 /// How long a vCPU may take to show its registers; the main loop waits for it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -28,12 +28,19 @@ pub(crate) struct Context {
     machine: Rc<platform::Machine>,
     identity: Identity,
     facts: Facts,
+    sandbox: Option<sandbox::Status>,
     threads: OnceCell<Vec<(u32, u32)>>,
 }
 
 impl Context {
     pub(crate) fn facts(&self) -> &Facts {
         &self.facts
+    }
+}
+
+impl sandbox::Sandboxed for Context {
+    fn sandbox(&self) -> Option<&sandbox::Status> {
+        self.sandbox.as_ref()
     }
 }
 
@@ -83,6 +90,7 @@ impl Listening {
         let mut registry = Registry::new(version());
         register(&mut registry);
         monitor::inventory::register(&mut registry);
+        sandbox::register(&mut registry);
         let mut server = Server::new(registry)?;
         for endpoint in endpoints {
             match endpoint {
@@ -118,6 +126,7 @@ impl Listening {
             machine,
             identity,
             facts,
+            sandbox: None,
             threads: OnceCell::new(),
         };
         Monitor {
@@ -150,6 +159,11 @@ impl Monitor {
     pub(crate) fn with_consoles(mut self, consoles: Vec<console::Shared>) -> Self {
         self.consoles = consoles;
         self
+    }
+
+    /// Tells how this program is confined, for who asks.
+    pub(crate) fn confined(&mut self, status: sandbox::Status) {
+        self.context.sandbox = Some(status);
     }
 
     /// Executes at most one command of each client, and one line of each console.

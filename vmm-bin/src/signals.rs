@@ -15,6 +15,8 @@
 //! calls, nothing else.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -66,14 +68,19 @@ pub(crate) fn tearing_down() {
     TEARING_DOWN.store(true, Ordering::Release);
 }
 
-/// What the program of a process is called: the name of its file. `None` if the process has gone,
-/// or is another user's.
+/// What there is to say of a process besides its number: the name of its program's file, or else
+/// whose it is. `None` if the process has gone.
 ///
-/// The sandbox lets no file be opened, so `/proc/PID/cmdline` is out of reach; a link can be read.
-pub(crate) fn sender_name(pid: u32) -> Option<String> {
-    let link = rustix::fs::readlink(format!("/proc/{pid}/exe"), Vec::new()).ok()?;
-    let path = link.to_string_lossy();
-    path.rsplit('/').next().map(str::to_owned)
+/// The sandbox lets no file be opened, so `/proc/PID/cmdline` is out of reach. The link to the file
+/// can be read, but not that of another user's process, and Landlock keeps all of them from us.
+pub(crate) fn describe_sender(pid: u32) -> Option<String> {
+    let process = Path::new("/proc").join(pid.to_string());
+    if let Ok(program) = rustix::fs::readlink(process.join("exe"), Vec::new()) {
+        let program = program.to_string_lossy();
+        return program.rsplit('/').next().map(str::to_owned);
+    }
+    let owner = process.metadata().ok()?.uid();
+    Some(format!("of user {owner}"))
 }
 
 /// Runs in a signal handler.

@@ -290,7 +290,14 @@ fn run_visible(
         lines.main_loop.add(gdb.subscriber());
     }
     // All that is ever opened is open.
-    sandbox::enter(config.seccomp, machine.vcpus())?;
+    let mut paths = sandbox::Paths::default();
+    config
+        .own_files()
+        .for_each(|file| paths.allow_removal(file));
+    let confined = sandbox::enter(confinement(config), machine.vcpus(), &paths)?;
+    if let Some(monitor) = &mut monitor {
+        monitor.confined(confined);
+    }
     if config.autostart {
         lifecycle.start().map_err(Error::Start)?;
     }
@@ -319,14 +326,22 @@ fn run_visible(
     Ok(status)
 }
 
+/// How the threads are to be confined.
+fn confinement(config: &Config) -> sandbox::Wanted {
+    sandbox::Wanted {
+        seccomp: config.seccomp,
+        landlock: config.landlock,
+    }
+}
+
 /// Begins the lifecycle's trace, if one is wanted.
 fn trace(config: &Config) -> Result<Option<Recorder>, Error> {
     let Some(path) = &config.trace else {
         return Ok(None);
     };
-    let mode = config.seccomp;
+    let wanted = confinement(config);
     let recorder = Recorder::open(path, move || {
-        sandbox::enter_writer(mode).map_err(std::io::Error::other)
+        sandbox::enter_writer(wanted).map_err(std::io::Error::other)
     });
     let path = path.clone();
     recorder

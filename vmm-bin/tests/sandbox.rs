@@ -7,7 +7,8 @@ mod common;
 
 use std::path::Path;
 
-use common::{Directory, Vm, needs_kvm, wait_for};
+use common::{Directory, Vm, needs_kvm, output, wait_for};
+use serde_json::json;
 
 /// What the kernel calls a thread with a filter.
 const FILTERED: &str = "2";
@@ -69,6 +70,57 @@ fn a_vm_that_has_not_started_is_filtered_already() {
     assert_eq!(threads(vm.child.id(), "Seccomp"), named(FILTERED));
     vm.signal("TERM");
     assert_eq!(vm.wait().code, Some(0));
+}
+
+#[test]
+fn clients_learn_how_the_program_is_confined() {
+    needs_kvm!();
+    let asked = |args: &[&str]| {
+        let vm = Vm::start(args);
+        let mut qmp = vm.qmp();
+        let confined = qmp.execute("x-query-sandbox");
+        let schema = qmp.execute("query-qmp-schema").to_string();
+        assert!(schema.contains("x-query-sandbox"), "{schema}");
+        qmp.execute("quit");
+        assert_eq!(vm.wait().code, Some(0), "{args:?}");
+        confined
+    };
+    let nothing = json!({"abi": 0, "restricts": []});
+    let off = asked(&["--landlock", "off", "--seccomp", "log"]);
+    assert_eq!(off, json!({"seccomp": "log", "landlock": nothing}));
+    let on = asked(&["--seccomp", "off"]);
+    assert_eq!(on["seccomp"], "off");
+    let restricts = on["landlock"]["restricts"].as_array().unwrap();
+    let files = restricts.contains(&json!("files"));
+    assert_eq!(files, on["landlock"]["abi"] != 0, "{on}");
+    // Whether all of it is there, the kernel decides.
+    if restricts.contains(&json!("signals")) {
+        assert_eq!(asked(&["--seccomp", "off", "--landlock", "required"]), on);
+    } else {
+        let output = output(&["--serial", "none", "--landlock", "required"]);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains("--landlock required: "), "{text}");
+    }
+}
+
+#[test]
+fn files_in_any_directory_are_taken_away_at_the_end() {
+    needs_kvm!();
+    let (there, elsewhere) = (Directory::new(), Directory::new());
+    let pidfile = there.path("pid");
+    let monitor = elsewhere.option("unix", "monitor");
+    let gdb = there.option("unix", "gdb");
+    let pidfile = pidfile.to_str().unwrap();
+    let mut vm = Vm::menu(&["--pidfile", pidfile, "--monitor", &monitor, "--gdb", &gdb]);
+    // One that somebody has replaced is no longer ours.
+    std::fs::remove_file(elsewhere.path("monitor")).unwrap();
+    std::fs::write(elsewhere.path("monitor"), "somebody else's").unwrap();
+    vm.press("r", "guest> ");
+    vm.keys("s");
+    assert_eq!(vm.wait().code, Some(0));
+    assert_eq!(there.names(), Vec::<String>::new());
+    assert_eq!(elsewhere.names(), ["monitor"]);
 }
 
 #[test]

@@ -19,7 +19,7 @@ mod values;
 mod watchdog;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -124,6 +124,25 @@ impl Config {
         })
     }
 
+    /// The files that the program makes and takes away again.
+    pub(crate) fn own_files(&self) -> impl Iterator<Item = &Path> {
+        let clients = self.qmp.iter().chain(&self.monitor).chain(&self.qtest);
+        let addresses = clients.chain(self.gdb.as_ref().map(|gdb| &gdb.address));
+        let sockets = addresses.filter_map(|address| match address {
+            Address::Unix {
+                path,
+                side: Side::Server,
+            } => Some(path),
+            _ => None,
+        });
+        let serial = match &self.serial {
+            SerialTarget::Unix(path) => Some(path),
+            _ => None,
+        };
+        let files = sockets.chain(serial).chain(&self.pidfile);
+        files.map(PathBuf::as_path)
+    }
+
     /// Whether anybody may command the VM.
     pub(crate) fn has_monitor(&self) -> bool {
         let console = self.serial == SerialTarget::StdioWithMonitor;
@@ -149,6 +168,17 @@ pub(crate) enum Seccomp {
     Off,
     /// The kernel logs them.
     Log,
+}
+
+/// What is done about files, network, devices and processes that a thread has no use for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Landlock {
+    /// They are out of reach, as far as the kernel can do that.
+    On,
+    /// Nothing.
+    Off,
+    /// They are out of reach, or the VM is not started.
+    Required,
 }
 
 /// A gdb stub.
@@ -209,6 +239,8 @@ pub(crate) struct Config {
     pub(crate) pidfile: Option<PathBuf>,
     /// The filters of system calls.
     pub(crate) seccomp: Seccomp,
+    /// The restrictions to files, network, devices and processes.
+    pub(crate) landlock: Landlock,
     /// How long a guest that SIGTERM is to end may take to power off. `None`: it is not asked.
     pub(crate) shutdown_timeout: Option<Duration>,
     /// Where the lifecycle's trace goes.
@@ -306,6 +338,7 @@ fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
         exit_codes: values::exit_codes(&options.exit_codes)?,
         pidfile: options.pidfile.clone(),
         seccomp: values::seccomp(&options.seccomp)?,
+        landlock: values::landlock(&options.landlock)?,
         shutdown_timeout: options
             .shutdown_timeout
             .as_deref()

@@ -199,6 +199,16 @@ pub(super) struct Options {
         help_heading = "Sandbox"
     )]
     pub(super) seccomp: String,
+    /// Files, ports, devices and processes that a thread has no use for are out of its reach:
+    /// as far as the kernel can do that (on), or else the VM is not started (required); or not (off)
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "on",
+        verbatim_doc_comment,
+        help_heading = "Sandbox"
+    )]
+    pub(super) landlock: String,
 }
 
 /// Gives every long option that came with one dash, as QEMU's users write it, its second one.

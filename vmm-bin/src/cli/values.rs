@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::address::{Address, Side};
 use super::error::UsageError;
-use super::{Accel, ExitCodes, Gdb, Seccomp, SerialTarget};
+use super::{Accel, ExitCodes, Gdb, Landlock, Seccomp, SerialTarget};
 use crate::gdb::Description;
 use crate::platform::Backing;
 
@@ -254,6 +254,24 @@ pub(super) fn seccomp(text: &str) -> Result<Seccomp, UsageError> {
         _ => {
             let remedy = "use on, off or log";
             Err(UsageError::value("--seccomp", text, "is not known", remedy))
+        }
+    }
+}
+
+/// `--landlock`.
+pub(super) fn landlock(text: &str) -> Result<Landlock, UsageError> {
+    match text {
+        "on" => Ok(Landlock::On),
+        "off" => Ok(Landlock::Off),
+        "required" => Ok(Landlock::Required),
+        _ => {
+            let remedy = "use on, off or required";
+            Err(UsageError::value(
+                "--landlock",
+                text,
+                "is not known",
+                remedy,
+            ))
         }
     }
 }

@@ -1,8 +1,9 @@
-//! What the threads may ask of the kernel once the VM is set up: no more than they need to go on.
+//! What the threads may do once the VM is set up: no more than they need to go on.
 //!
 //! ```text
 //!   start-up            | vCPU threads, each      | main loop           | guest runs ... tear-down
-//!   opens everything    | lists::VCPU installed   | lists::MAIN_LOOP    | nothing can be opened
+//!   opens everything    | Landlock, lists::VCPU   | Landlock, lists::   | nothing can be opened
+//!                       |                         |   MAIN_LOOP         |
 //! ```
 //!
 //! A guest that breaks out of a device, or a client that breaks the monitor's parser, finds itself
@@ -10,123 +11,127 @@
 //! A system call that is not in the thread's list ends the process with SIGSYS before it does
 //! anything.
 //!
-//! A filter is for ever, and so the lists hold what the tear-down needs too. A filter cannot look at
-//! a path: what the main loop may do by path (remove files, read links, look at attributes) it may
-//! do with any path that the user may.
+//! A filter cannot look at a path. What the main loop may do by path (remove files) it may do only
+//! where its own files are: that is Landlock's part, as far as the kernel has it.
 //!
-//! The rule that must never be broken: no vCPU enters the guest before its thread has its filter.
+//! Both are for ever, and so they allow what the tear-down needs too.
+//!
+//! The rule that must never be broken: no vCPU enters the guest before its thread is confined.
 
+mod filter;
+mod landlock;
 mod lists;
+mod query;
 mod requests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch, apply_filter,
-};
+use log::debug;
+use seccompiler::{BpfProgram, SeccompAction};
 use vcpu::{VcpuError, VcpuSet};
 
-use crate::cli::Seccomp;
+use crate::cli::{Landlock, Seccomp};
 use crate::platform::Vcpu;
-use lists::{Condition, Role};
+use filter::{compile, install};
+use landlock::Rules;
+use lists::Role;
 
-/// How long the vCPU threads may take to put their filters on. They are paused.
+pub(crate) use landlock::Paths;
+pub(crate) use query::{Sandboxed, Status, register};
+
+/// How long the vCPU threads may take to be confined. They are paused.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why the threads are not confined.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub(crate) enum Error {
-    /// The kernel does not take a filter.
-    #[error(
-        "--seccomp: the kernel takes no filter of system calls: {0}; \
-         it needs CONFIG_SECCOMP_FILTER, without which only --seccomp off will do"
-    )]
-    Refused(seccompiler::Error),
-    /// A list makes no filter, which a test of this module excludes.
-    #[error("--seccomp: there is no filter of system calls: {0}; --seccomp off does without")]
-    Filter(#[from] seccompiler::BackendError),
+    /// There is no filter of system calls.
+    #[error(transparent)]
+    Filter(#[from] filter::Error),
+    /// Landlock does not do what is wanted.
+    #[error(transparent)]
+    Landlock(#[from] landlock::Error),
     /// A vCPU's thread did not get to it.
-    #[error("--seccomp: {0}; try again on a host that is less busy")]
+    #[error("the sandbox: {0}; try again on a host that is less busy")]
     Vcpu(#[from] VcpuError),
 }
 
-/// Confines the threads of `vcpus`, which are paused, and then the calling one: the main loop's.
-/// There is no way back.
+/// What is wanted of the sandbox.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    /// The filters of system calls.
+    pub(crate) seccomp: Seccomp,
+    /// The restrictions to files, network, devices and processes.
+    pub(crate) landlock: Landlock,
+}
+
+/// Confines the threads of `vcpus`, which are paused, and then the calling one, the main loop's, to
+/// which `paths` stay open. There is no way back.
 ///
 /// # Errors
 /// See [`Error`]; then some threads may be confined.
-pub(crate) fn enter(mode: Seccomp, vcpus: &VcpuSet<Vcpu>) -> Result<(), Error> {
-    let otherwise = match mode {
-        Seccomp::On => SeccompAction::KillProcess,
-        Seccomp::Log => SeccompAction::Log,
-        Seccomp::Off => return Ok(()),
-    };
-    let filter = Arc::new(compile(&lists::VCPU, otherwise.clone())?);
+pub(crate) fn enter(
+    wanted: Wanted,
+    vcpus: &VcpuSet<Vcpu>,
+    paths: &Paths<'_>,
+) -> Result<Status, Error> {
+    let of_vcpu = Arc::new(Confinement::new(wanted, &lists::VCPU, &Paths::default())?);
     let deadline = Instant::now().checked_add(PATIENCE);
-    for (_, installed) in vcpus.run_on_all(deadline, move |_| install(&filter)) {
-        installed??;
+    for (_, confined) in vcpus.run_on_all(deadline, move |_| of_vcpu.enter()) {
+        confined??;
     }
-    install(&compile(&lists::MAIN_LOOP, otherwise)?)
+    let status = Confinement::new(wanted, &lists::MAIN_LOOP, paths)?.enter()?;
+    landlock::check(wanted.landlock, &status.landlock)?;
+    debug!(
+        "sandbox: seccomp {:?}, Landlock {}",
+        status.seccomp, status.landlock
+    );
+    Ok(status)
 }
 
 /// Confines the calling thread, which does nothing but write to a file that is open.
 ///
 /// # Errors
 /// See [`Error`].
-pub(crate) fn enter_writer(mode: Seccomp) -> Result<(), Error> {
-    match mode {
-        Seccomp::On => install(&compile(&lists::WRITER, SeccompAction::KillProcess)?),
-        Seccomp::Log => install(&compile(&lists::WRITER, SeccompAction::Log)?),
-        Seccomp::Off => Ok(()),
-    }
+pub(crate) fn enter_writer(wanted: Wanted) -> Result<(), Error> {
+    Confinement::new(wanted, &lists::WRITER, &Paths::default())?.enter()?;
+    Ok(())
 }
 
-/// Makes a filter of a role's lists. What is not in them meets `otherwise`.
-fn compile(role: &Role, otherwise: SeccompAction) -> Result<BpfProgram, Error> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    for allowed in role.calls.iter().copied().flatten() {
-        let rules = rules.entry(allowed.call).or_default();
-        // A call without a rule is allowed whatever its arguments are.
-        if !allowed.conditions.is_empty() {
-            let conditions = allowed.conditions.iter().copied().map(condition);
-            rules.push(SeccompRule::new(conditions.collect::<Result<_, _>>()?)?);
+/// What is put on the threads of one kind.
+struct Confinement {
+    seccomp: Seccomp,
+    filter: Option<BpfProgram>,
+    rules: Rules,
+}
+
+impl Confinement {
+    fn new(wanted: Wanted, role: &Role, paths: &Paths<'_>) -> Result<Self, Error> {
+        let otherwise = match wanted.seccomp {
+            Seccomp::On => Some(SeccompAction::KillProcess),
+            Seccomp::Log => Some(SeccompAction::Log),
+            Seccomp::Off => None,
+        };
+        Ok(Self {
+            seccomp: wanted.seccomp,
+            filter: otherwise.map(|action| compile(role, action)).transpose()?,
+            rules: Rules::new(wanted.landlock, paths)?,
+        })
+    }
+
+    /// Confines the calling thread. The filter comes last: it does not let Landlock through.
+    fn enter(&self) -> Result<Status, Error> {
+        let landlock = self.rules.restrict_thread()?;
+        if let Some(filter) = &self.filter {
+            install(filter)?;
         }
+        Ok(Status {
+            seccomp: self.seccomp,
+            landlock,
+        })
     }
-    for request in role.requests {
-        let number = argument(1, SeccompCmpOp::Eq, request())?;
-        let requests = rules.entry(libc::SYS_ioctl).or_default();
-        requests.push(SeccompRule::new(vec![number])?);
-    }
-    let arch = TargetArch::x86_64;
-    let filter = SeccompFilter::new(rules, otherwise, SeccompAction::Allow, arch)?;
-    Ok(filter.try_into()?)
-}
-
-fn condition(condition: Condition) -> Result<SeccompCondition, Error> {
-    let bits = |value: i32| u64::from(value.cast_unsigned());
-    match condition {
-        Condition::Is(index, value) => argument(index, SeccompCmpOp::Eq, bits(value)),
-        Condition::Has(index, mask) => {
-            argument(index, SeccompCmpOp::MaskedEq(bits(mask)), bits(mask))
-        }
-        Condition::Lacks(index, mask) => argument(index, SeccompCmpOp::MaskedEq(bits(mask)), 0),
-        Condition::OwnProcess(index) => {
-            argument(index, SeccompCmpOp::Eq, u64::from(std::process::id()))
-        }
-    }
-}
-
-fn argument(index: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompCondition, Error> {
-    let width = SeccompCmpArgLen::Dword;
-    Ok(SeccompCondition::new(index, width, operator, value)?)
-}
-
-/// Puts a filter on the calling thread.
-fn install(filter: &BpfProgram) -> Result<(), Error> {
-    apply_filter(filter).map_err(Error::Refused)
 }
 
 #[cfg(test)]

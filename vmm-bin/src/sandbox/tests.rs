@@ -4,6 +4,11 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
+use std::collections::BTreeMap;
+
+use libc::c_long;
+use seccompiler::{SeccompFilter, TargetArch};
+
 use super::*;
 
 /// Tells the process that tries what to try, and in which role.
@@ -36,7 +41,39 @@ const FORBIDDEN: &[Attempt] = &[
     ("change an attribute of the process", || {
         let _set = rustix::thread::set_no_new_privs(true);
     }),
+    ("execve", || call(libc::SYS_execve, [0; 4])),
+    ("fork", || call(libc::SYS_clone, [CLONE_REFUSED, 0, 0, 0])),
+    ("socket", || call(libc::SYS_socket, [-1, -1, -1, 0])),
+    ("connect", || call(libc::SYS_connect, [-1, 0, 0, 0])),
+    ("ptrace", || call(libc::SYS_ptrace, [-1, 0, 0, 0])),
+    ("make memory executable", || {
+        let protection = c_long::from(libc::PROT_READ | libc::PROT_EXEC);
+        call(libc::SYS_mprotect, [0, 0, protection, 0]);
+    }),
+    ("signal a thread of another process", || {
+        call(libc::SYS_tgkill, [1, 1, 0, 0]);
+    }),
+    ("read another process's memory", || {
+        call(libc::SYS_process_vm_readv, [-1, 0, 0, 0]);
+    }),
+    ("make a ring of requests", || {
+        call(libc::SYS_io_uring_setup, [0; 4]);
+    }),
 ];
+
+/// Flags of clone(2) that exclude each other.
+const CLONE_REFUSED: c_long = libc::CLONE_SIGHAND as c_long;
+
+/// Makes a system call that would fail, or do nothing.
+#[expect(
+    unsafe_code,
+    reason = "no library makes these calls with arguments that fail"
+)]
+fn call(number: c_long, arguments: [c_long; 4]) {
+    let [first, second, third, fourth] = arguments;
+    // SAFETY: no argument is a valid pointer to anything, and the kernel checks those that should be.
+    unsafe { libc::syscall(number, first, second, third, fourth) };
+}
 
 /// What every thread may do.
 const ALLOWED: &[Attempt] = &[
@@ -142,16 +179,40 @@ fn a_crash_looks_like_one() {
     }
 }
 
+/// From now on the kernel of this test's thread has no such system call, because a filter says so.
+fn lose(call: c_long) {
+    let absent = BTreeMap::from([(call, Vec::new())]);
+    let errno = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
+    let filter = SeccompFilter::new(absent, SeccompAction::Allow, errno, TargetArch::x86_64);
+    let filter: BpfProgram = filter.unwrap().try_into().unwrap();
+    install(&filter).unwrap();
+}
+
+#[test]
+fn a_kernel_without_landlock_will_do_unless_it_is_required() {
+    std::thread::spawn(|| {
+        lose(libc::SYS_landlock_create_ruleset);
+        let wanted = |landlock| Wanted {
+            seccomp: Seccomp::Off,
+            landlock,
+        };
+        enter_writer(wanted(Landlock::On)).unwrap();
+        let vcpus = VcpuSet::new(|_, _| ());
+        let status = enter(wanted(Landlock::On), &vcpus, &Paths::default()).unwrap();
+        assert_eq!(status.landlock.abi, 0);
+        assert_eq!(status.landlock.restricts, []);
+        let refused = enter(wanted(Landlock::Required), &vcpus, &Paths::default());
+        let text = refused.unwrap_err().to_string();
+        assert!(text.contains("Landlock (none)"), "{text}");
+    })
+    .join()
+    .unwrap();
+}
+
 #[test]
 fn a_kernel_without_filters_is_named_with_what_to_do() {
-    // The kernel of this test's thread has no seccomp(2), because a filter says so.
     let text = std::thread::spawn(|| {
-        let absent = BTreeMap::from([(libc::SYS_seccomp, Vec::new())]);
-        let errno = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
-        let filter =
-            SeccompFilter::new(absent, SeccompAction::Allow, errno, TargetArch::x86_64).unwrap();
-        let filter: BpfProgram = filter.try_into().unwrap();
-        install(&filter).unwrap();
+        lose(libc::SYS_seccomp);
         let list = compile(&lists::VCPU, SeccompAction::KillProcess).unwrap();
         install(&list).unwrap_err().to_string()
     });

@@ -41,7 +41,7 @@ pub(crate) fn program() -> Command {
     command.env_remove("RUST_LOG");
     // A profiled program opens a file at its end, which the sandbox forbids.
     if std::env::var_os("LLVM_PROFILE_FILE").is_some() {
-        command.args(["--seccomp", "off"]);
+        command.args(["--seccomp", "off", "--landlock", "off"]);
     }
     // What all runs have been through is looked at in the end.
     if let Some(traces) = std::env::var_os("LIFECYCLE_TRACES") {
