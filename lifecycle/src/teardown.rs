@@ -187,13 +187,16 @@ impl Deadline {
         &self,
         thread: JoinHandle<T>,
     ) -> Result<std::thread::Result<T>, StillRunning<T>> {
-        // The standard library has no join with a bound; a tear-down can afford to look again.
         let mut pause = Duration::from_micros(50);
         while !thread.is_finished() {
             let left = self.remaining();
             if left.is_zero() {
                 return Err(StillRunning(thread));
             }
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the standard library has no join with a bound; a tear-down can afford to look again"
+            )]
             std::thread::sleep(pause.min(left));
             pause = pause.saturating_mul(2).min(Duration::from_millis(5));
         }

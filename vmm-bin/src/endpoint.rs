@@ -262,6 +262,10 @@ impl<'a> Patience<'a> {
         if self.start.elapsed() >= PATIENCE {
             return Err(error);
         }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "nothing says that somebody listens, and nobody else waits yet"
+        )]
         std::thread::sleep(PAUSE);
         Ok(())
     }

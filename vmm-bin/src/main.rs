@@ -10,7 +10,7 @@
 //!             ├─ qmp       what the monitor asks for   ──▶ lifecycle
 //!             ├─ console   what people ask for at the human monitor
 //!             ├─ qtest     what a test client does in place of a guest ──▶ platform
-//!             ├─ endpoint  the streams that clients come through
+//!             ├─ endpoint  the streams that clients come through, door by door
 //!             ├─ gdb       what a debugger asks for    ──▶ lifecycle, vCPUs
 //!             ├─ events    what happens ──▶ monitor's clients and log
 //!             ├─ trace     what happened, as a file, a table, a picture
@@ -21,6 +21,11 @@
 //!
 //! The rule that must never be broken: this program holds no policy of its own, and only `main`
 //! ends it.
+
+#![cfg_attr(
+    not(test),
+    deny(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr)
+)]
 
 mod cli;
 mod console;
