@@ -1,4 +1,5 @@
 """Checks what the workspace depends on against deny.toml: sources, licences, second versions, versions with known holes.
+What a crate may depend on and which compiler all must be content with is checked, too.
 
 `cargo deny` does the same and more, where it is installed. This needs cargo and Python, and no network.
 """
@@ -13,6 +14,8 @@ import tomllib
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 #: Crates that others take for their small trees: only these may be below them.
 BARE = {"runstate": set(), "notifiers": set(), "lifecycle": {"runstate", "notifiers"}}
+#: Crates that others take alone: below them only these of the workspace.
+SIBLINGS = {"vcpu": set(), "devices": set(), "monitor": {"runstate", "lifecycle"}}
 
 
 def packages(rules):
@@ -50,10 +53,28 @@ def licensed(expression, allowed):
     return eval(" ".join(terms), {"__builtins__": {}})  # pylint: disable=eval-used
 
 
+def of_a_member(package, members):
+    """What is wrong with what a crate of the workspace itself asks for."""
+    label = f"{package['name']} {package['version']}"
+    bare, siblings = BARE.get(package["name"]), SIBLINGS.get(package["name"])
+    for dependency in package["dependencies"]:
+        name = dependency["name"]
+        if dependency["req"] == "*" and not dependency.get("path"):
+            yield f"{label} takes any version of {name}"
+        if dependency["kind"] is not None or dependency["target"] == "cfg(loom)":
+            continue
+        if bare is not None and name not in bare:
+            yield f"{label} depends on {name}, and is to depend on {sorted(bare) or 'nothing'}"
+        if siblings is not None and name in members and name not in siblings:
+            yield f"{label} depends on {name}, and of the workspace is to depend on {sorted(siblings) or 'nothing'}"
+
+
 def complaints(rules):
     """What is wrong, a line each."""
     found = packages(rules)
     versions = {}
+    members = {package["name"] for package in found if package["source"] is None}
+    promised = min((package["rust_version"] for package in found if package["source"] is None), key=number)
     for package in found:
         label = f"{package['name']} {package['version']}"
         if package["source"] is not None:
@@ -66,14 +87,10 @@ def complaints(rules):
             yield f"{label} is banned"
         if not any(named(entry, package) for entry in rules["bans"]["skip"]):
             versions.setdefault(package["name"], []).append(package["version"])
-        for dependency in package["dependencies"]:
-            if package["source"] is None and dependency["req"] == "*" and not dependency.get("path"):
-                yield f"{label} takes any version of {dependency['name']}"
-            allowed = BARE.get(package["name"]) if package["source"] is None else None
-            if allowed is None or dependency["kind"] is not None or dependency["target"] == "cfg(loom)":
-                continue
-            if dependency["name"] not in allowed:
-                yield f"{label} depends on {dependency['name']}, and is to depend on {sorted(allowed) or 'nothing'}"
+        if package["rust_version"] and number(package["rust_version"]) > number(promised):
+            yield f"{label} wants Rust {package['rust_version']}, and {promised} is promised"
+        if package["source"] is None:
+            yield from of_a_member(package, members)
     for name, several in versions.items():
         if len(several) > 1:
             yield f"{name} is there in several versions: {', '.join(sorted(several))}"
