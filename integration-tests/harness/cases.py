@@ -29,8 +29,16 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SLOWNESS = float(os.environ.get("SLOWNESS", "1"))
 
 
+#: How long a case that is overdue has to say what it was at, in seconds.
+LAST_WORDS = 6 * SLOWNESS
+
+
 class Skip(Exception):
     """This machine cannot run the test; the text says what is missing."""
+
+
+class Broken(Exception):
+    """The emulated processor broke the guest under test; the text says by what that was seen."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +52,7 @@ class Case:
 
 @dataclasses.dataclass
 class Result:
-    """How a case ended: `ok`, `FAILED` or `ignored`, and what there is to say about it."""
+    """How a case ended: `ok`, `FAILED`, `ignored` or `broken`, and what there is to say about it."""
 
     name: str
     outcome: str
@@ -84,6 +92,8 @@ def _run_child(the_case, report):
         asyncio.run(the_case.function())
     except Skip as reason:
         outcome, text = "ignored", str(reason)
+    except Broken:
+        outcome, text = "broken", traceback.format_exc()
     except BaseException:  # pylint: disable=broad-except
         outcome, text = "FAILED", traceback.format_exc()
     os.write(report, json.dumps([outcome, text[-60000:]]).encode())
@@ -121,19 +131,32 @@ class _Running:
         self.data += chunk
         return not chunk
 
+    def interrupt(self):
+        """Ends the coroutine of a case that is overdue, and gives it time to say what it was at."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.child, signal.SIGINT)
+        end = time.monotonic() + LAST_WORDS
+        while (left := end - time.monotonic()) > 0:
+            if select.select([self.pipe], [], [], left)[0] and self.ended():
+                break
+
     def end(self, overdue=False):
         """Kills what is left of the group and returns the result."""
+        if overdue:
+            self.interrupt()
         os.close(self.pipe)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.child, signal.SIGKILL)
         os.waitpid(self.child, 0)
         seconds = time.monotonic() - self.begin
-        if overdue:
-            return Result(self.case.name, "FAILED", seconds, f"did not end within {self.case.deadline * SLOWNESS} s")
         try:
             outcome, text = json.loads(self.data)
         except ValueError:
             outcome, text = "FAILED", "the test process ended without a result"
+        if overdue:
+            # Whatever it said when it was interrupted, it did not pass.
+            outcome = "broken" if outcome == "broken" else "FAILED"
+            text = f"did not end within {self.case.deadline * SLOWNESS} s\n{text}"
         return Result(self.case.name, outcome, seconds, text)
 
 
@@ -165,7 +188,7 @@ def line(result):
     if result.outcome == "ignored":
         return f"test {result.name} ... ignored, {result.text}"
     text = f"test {result.name} ... {result.outcome} ({result.seconds:.1f} s)"
-    if result.outcome == "FAILED":
+    if result.outcome in ("FAILED", "broken"):
         text += "\n" + textwrap.indent(result.text.rstrip(), "    ")
     return text
 

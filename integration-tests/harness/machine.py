@@ -17,7 +17,8 @@ import time
 
 from qemu.qmp import ConnectError, EventListener, ExecuteError, QMPClient
 
-from harness.cases import SLOWNESS
+from harness import frozen
+from harness.cases import LAST_WORDS, SLOWNESS, Broken
 
 #: How long anything may take that is not a known wait. Only a hang reaches it: the machines that run
 #: this stall for hundreds of milliseconds, and an emulated machine is ten times slower.
@@ -133,6 +134,7 @@ class Machine:
         self.process = None
         self.console = None
         self.qmp = None
+        self.registers = ""
 
     def _command(self, kernel, initrd, append, memory, cpus):
         if self.vmm == "vmm-bin":
@@ -176,6 +178,11 @@ class Machine:
         return self
 
     async def __aexit__(self, kind, error, trace):
+        broken = None
+        if error is not None and self.qmp and self.process.returncode is None:
+            # What the vCPUs are at says more of a test that waited in vain than all else.
+            with contextlib.suppress(Exception):
+                broken = await self._look()
         if self.qmp:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(2):
@@ -186,6 +193,8 @@ class Machine:
         if error is not None:
             error.add_note(self.account())
         shutil.rmtree(self.folder, ignore_errors=True)
+        if broken:
+            raise Broken(broken) from error
 
     def account(self):
         """What a person wants to see of a machine whose test failed."""
@@ -194,7 +203,22 @@ class Machine:
         parts.append("console: " + (self.console.text[-4000:] if self.console else ""))
         if self.qmp:
             parts.append("qmp: " + repr(self.qmp.transcript[-30:]))
+        if self.registers:
+            parts.append("registers: " + self.registers)
         return "\n".join(parts)
+
+    async def _look(self):
+        """Notes the vCPUs' registers; says why the guest cannot go on if the rig's emulator has broken it."""
+        looks = []
+        async with asyncio.timeout(LAST_WORDS - 1):
+            for _ in range(2):
+                looks.append(await self.qmp.execute("human-monitor-command", {"command-line": "info registers -a"}))
+                await asyncio.sleep(1)
+            runs = (await self.qmp.execute("query-status"))["running"]
+        self.registers = re.sub(r"^(FPR|XMM|FCW|DR).*\n", "", looks[-1].replace("\r", ""), flags=re.MULTILINE)
+        if not os.environ.get("CASE_EMULATED") or not runs or "Kernel panic" in self.console.text:
+            return None
+        return frozen.verdict(*looks, frozen.outer_entries())
 
     def stderr(self):
         """What the process wrote to its standard error until now."""

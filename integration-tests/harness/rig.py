@@ -6,8 +6,9 @@ Two archives make its root file system, one behind the other, as the kernel allo
     fresh  vmm-bin and its libraries, the tests, the job: built for each boot
 
 The machine is emulated without acceleration, and that emulation is not perfect: now and then it loses an
-interrupt between its processors and the outer kernel dies or falls silent. Then, and only then, the
-boot is repeated. A test that fails has failed.
+interrupt between its processors and the outer kernel dies or falls silent, or it breaks a guest's processor in a way
+that the registers show (`frozen`). Then, and only then, the boot or the test is repeated, and a note says so. A test
+that fails has failed.
 """
 
 import ctypes
@@ -35,7 +36,7 @@ SILENCE = 30 * SLOWNESS
 JOBS = 2
 #: In the rig: where the runs leave the traces of their lifecycles.
 INSIDE_TRACES = pathlib.Path("/tmp/traces")
-#: An outer machine that died this often under the same test was killed by the test.
+#: An outer machine that died, or a guest that broke, this often under the same test was killed by the test.
 MOST_DEATHS = 3
 OUTER_MODULES = ("kvm-amd",)
 #: Parts of Python's library that no test imports.
@@ -244,6 +245,15 @@ def run(cache, the_cases, report=print):
         waiting.remove(name)
         report(cases.line(results[name]))
 
+    def repeat(result):
+        deaths[result.name] = deaths.get(result.name, 0) + 1
+        kept = logs / f"broken-{sum(deaths.values())}.log"
+        kept.write_text(cases.line(result) + "\n", encoding="utf-8")
+        reason = next((line for line in reversed(result.text.splitlines()) if "Broken: " in line), "").split("Broken: ")[-1]
+        report(f"note: the emulated processor broke the guest of {result.name}: {reason}; account: {kept}")
+        if deaths[result.name] >= MOST_DEATHS:
+            fail(result.name, f"its guest broke {MOST_DEATHS} times; account: {kept}\n{result.text}")
+
     while waiting:
         boots += 1
         log = logs / f"boot-{boots}.log"
@@ -259,9 +269,12 @@ def run(cache, the_cases, report=print):
                     _keep_edge(boots, rest)
                 elif kind == "result":
                     result = Result(**json.loads(rest))
+                    current.remove(result.name)
+                    if result.outcome == "broken":
+                        repeat(result)
+                        continue
                     results[result.name] = result
                     waiting.remove(result.name)
-                    current.remove(result.name)
                     report(cases.line(result))
                 else:
                     report(text)

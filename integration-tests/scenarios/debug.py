@@ -1,7 +1,9 @@
 """gdb and Linux: looked at, stepped and changed; breakpoints in the kernel and in a module, and watchpoints.
 
 Stopping at INT3 and by debug registers is the processor's work. The one that the rig emulates does not do that for a
-guest, so the tests of breakpoints need a machine that runs them directly (`SCENARIOS=host`).
+guest: it looks up an INT3 among the software interrupts that are intercepted, not among the exceptions, and its VMRUN
+loads DR7 without arming what DR7 says. So the tests of breakpoints need a machine that runs them directly
+(`SCENARIOS=host`).
 """
 
 import asyncio
