@@ -23,6 +23,12 @@ pub mod fw_cfg;
 pub mod i8042;
 #[cfg(feature = "ib700")]
 pub mod ib700;
+#[cfg(feature = "ioapic")]
+pub mod ioapic;
+#[cfg(feature = "pic")]
+pub mod pic;
+#[cfg(feature = "pit")]
+pub mod pit;
 #[cfg(feature = "port92")]
 pub mod port92;
 #[cfg(feature = "pvpanic")]

@@ -8,6 +8,9 @@
     feature = "fw-cfg",
     feature = "i8042",
     feature = "ib700",
+    feature = "ioapic",
+    feature = "pic",
+    feature = "pit",
     feature = "port92",
     feature = "pvpanic",
     feature = "reset-control",
@@ -22,6 +25,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod chips_model;
 mod models;
 mod reset_model;
 
@@ -56,6 +60,13 @@ proptest! {
     #[test]
     fn devices_do_what_the_model_says(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
         models::run(&bytes);
+    }
+
+    #[test]
+    fn the_timer_and_the_controllers_do_what_their_models_say(
+        bytes in prop::collection::vec(any::<u8>(), 0..600)
+    ) {
+        chips_model::run(&bytes);
     }
 
     #[test]

@@ -58,6 +58,7 @@ fn set(guest: &mut Client, index: u8, value: u8) {
 /// A clock that begins with `base`, and whose interrupts are watched.
 fn machine(base: &str) -> Machine {
     let mut machine = Machine::start(&["--rtc", &format!("clock=vm,base={base}")]);
+    machine.guest.stop_timer();
     machine.guest.tell("irq_intercept_in ioapic");
     machine
 }

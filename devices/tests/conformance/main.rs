@@ -14,5 +14,6 @@
     reason = "a test fails by panicking; and which of these fire depends on the features, so none can be expected"
 )]
 
+mod chips;
 mod faulty;
 mod fixtures;

@@ -31,6 +31,8 @@ fn within_reason(act: impl FnOnce() + Send + 'static) {
     feature = "cmos-rtc",
     feature = "i8042",
     feature = "ib700",
+    feature = "pic",
+    feature = "pit",
     feature = "port92",
     feature = "pvpanic",
     feature = "serial",
@@ -38,7 +40,17 @@ fn within_reason(act: impl FnOnce() + Send + 'static) {
 ))]
 #[test]
 fn many_vcpus_on_every_device_do_not_deadlock() {
-    use devices::{acpi_pm, cmos_rtc, i8042, ib700, port92, pvpanic, serial, wdat};
+    use devices::{acpi_pm, cmos_rtc, i8042, ib700, pic, pit, port92, pvpanic, serial, wdat};
+
+    /// A device's line into the controllers, which lock for themselves behind the device's lock.
+    struct Line(Arc<pic::Pic>);
+
+    impl devices::IrqLine for Line {
+        fn set(&self, level: bool) {
+            self.0.set(0, level);
+        }
+    }
+
     within_reason(|| {
         let power = Arc::new(PowerProbe::new());
         let clock = Arc::new(ManualClock::new(0));
@@ -72,7 +84,16 @@ fn many_vcpus_on_every_device_do_not_deadlock() {
             rearm: Arc::new(NoNotify),
         }));
 
+        let pic = Arc::new(pic::Pic::new(line()));
+        let pit = Arc::new(pit::Pit::new(pit::Wiring {
+            irq: Arc::new(Line(pic.clone())),
+            clock: clock.clone(),
+            rearm: Arc::new(NoNotify),
+        }));
+
         let mut bus = BusBuilder::pio();
+        bus.map("pic", &pic::PORTS, pic.clone()).unwrap();
+        bus.map("pit", &pit::PORTS, pit.clone()).unwrap();
         bus.map("pm", &acpi_pm::PORTS, pm.clone()).unwrap();
         bus.map("rtc", &cmos_rtc::PORTS, rtc.clone()).unwrap();
         bus.map("serial", &serial::COM1, serial.clone()).unwrap();
@@ -84,6 +105,8 @@ fn many_vcpus_on_every_device_do_not_deadlock() {
         bus.map("wdat", &wdat::PORTS, wdat.clone()).unwrap();
         let bus = bus.build();
         let tree = ResetTree::new();
+        tree.add(tree.root(), "pic", pic).unwrap();
+        tree.add(tree.root(), "pit", pit.clone()).unwrap();
         tree.add(tree.root(), "pm", pm.clone()).unwrap();
         tree.add(tree.root(), "rtc", rtc.clone()).unwrap();
         tree.add(tree.root(), "serial", serial.clone()).unwrap();
@@ -92,8 +115,8 @@ fn many_vcpus_on_every_device_do_not_deadlock() {
         tree.add(tree.root(), "wdat", wdat.clone()).unwrap();
 
         let ports = [
-            0x60, 0x64, 0x70, 0x71, 0x92, 0x3f8, 0x3f9, 0x3fa, 0x441, 0x443, 0x505, 0x600, 0x604,
-            0x660, 0x661, 0x664,
+            0x20, 0x21, 0xa0, 0xa1, 0x40, 0x42, 0x43, 0x61, 0x60, 0x64, 0x70, 0x71, 0x92, 0x3f8,
+            0x3f9, 0x3fa, 0x441, 0x443, 0x505, 0x600, 0x604, 0x660, 0x661, 0x664,
         ];
         thread::scope(|scope| {
             for vcpu in 0..4 {
@@ -109,7 +132,7 @@ fn many_vcpus_on_every_device_do_not_deadlock() {
             scope.spawn(|| {
                 for round in 0..2_000 {
                     clock.advance(1_000_000_000);
-                    let timed: [&dyn Timed; 4] = [&*pm, &*rtc, &*ib700, &*wdat];
+                    let timed: [&dyn Timed; 5] = [&*pm, &*rtc, &*ib700, &*wdat, &*pit];
                     timed.iter().for_each(|device| device.tick());
                     pm.press();
                     serial.input(b"typed");

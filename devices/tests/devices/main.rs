@@ -38,6 +38,12 @@ mod fw_cfg;
 mod i8042;
 #[cfg(feature = "ib700")]
 mod ib700;
+#[cfg(feature = "ioapic")]
+mod ioapic;
+#[cfg(feature = "pic")]
+mod pic;
+#[cfg(feature = "pit")]
+mod pit;
 #[cfg(feature = "serial")]
 mod serial;
 mod simple;

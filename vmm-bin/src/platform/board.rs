@@ -16,7 +16,8 @@
 //! | 0xcf9 | reset control | |
 //!
 //! The interrupt controllers (0x20, 0xa0, I/O APIC, local APICs) and the interval timer (0x40 to
-//! 0x43, 0x61) are KVM's. Every other port reads as all ones and takes writes silently: the POST
+//! 0x43, 0x61) are the accelerator's. Where it has none, all of them but the local APICs are here.
+//! Every other port reads as all ones and takes writes silently: the POST
 //! port 0x80, the DMA controllers, and PCI's configuration ports, where that means "no PCI".
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use devices::debugcon::{self, DebugCon};
 use devices::fw_cfg::{self, FwCfg, GuestMemory, Items};
 use devices::i8042::{self, I8042};
 use devices::ib700::{self, Ib700};
+use devices::pit::{self, Pit};
 use devices::port92::{self, Port92};
 use devices::pvpanic::{self, PvPanic};
 use devices::reset_control::{self, Chipset, ResetControl};
@@ -37,12 +39,13 @@ use devices::{
     Bus, BusBuilder, BusDevice, Clock, Mapping, ResetTree, ResetType, Resettable, Timed,
     WakeupReason,
 };
+use devices::{ioapic, pic};
 
 use super::accel::Accel;
 use super::acpi::SLEEP_TYPES;
 use super::clock::VirtualClock;
 use super::error::Error;
-use super::layout::{COM1_IRQ, HOLE_START, RTC_IRQ, SCI_IRQ};
+use super::layout::{COM1_IRQ, HOLE_START, RTC_IRQ, SCI_IRQ, TIMER_IRQ};
 use super::machine::Outlets;
 use super::rtc_time::RtcTime;
 use super::vcpu_run::HoldGate;
@@ -99,6 +102,7 @@ fn cmos_memory(ram: u64) -> cmos_rtc::Memory {
 /// Puts devices on the bus and on the reset tree at the same time, so that none is forgotten.
 struct Assembly {
     pio: BusBuilder,
+    mmio: BusBuilder,
     resets: ResetTree,
 }
 
@@ -111,6 +115,24 @@ impl Assembly {
         self.pio
             .map(name, ports, Arc::<D>::clone(device))
             .map_err(Error::Board)?;
+        self.add_reset(name, device)
+    }
+
+    /// Adds a device whose registers are in memory.
+    fn add_mmio<D>(&mut self, name: &str, at: &[Mapping], device: &Arc<D>) -> Result<(), Error>
+    where
+        D: BusDevice + Resettable + 'static,
+    {
+        self.mmio
+            .map(name, at, Arc::<D>::clone(device))
+            .map_err(Error::Board)?;
+        self.add_reset(name, device)
+    }
+
+    fn add_reset<D>(&self, name: &str, device: &Arc<D>) -> Result<(), Error>
+    where
+        D: Resettable + 'static,
+    {
         self.resets
             .add(self.resets.root(), name, Arc::<D>::clone(device))
             .map_err(Error::Board)?;
@@ -134,11 +156,24 @@ impl Board {
     ) -> Result<Self, Error> {
         let mut assembly = Assembly {
             pio: BusBuilder::pio(),
+            mmio: BusBuilder::mmio(),
             resets: ResetTree::new(),
         };
         let line = |gsi| accel.irq_line(gsi);
         let power = || Arc::<HoldGate>::clone(power);
 
+        let mut timed: Vec<Arc<dyn Timed>> = Vec::new();
+        if let Some(chips) = accel.chips() {
+            assembly.add("pic", &pic::PORTS, chips.pic())?;
+            assembly.add_mmio("ioapic", &ioapic::REGISTERS, chips.ioapic())?;
+            let pit = Arc::new(Pit::new(pit::Wiring {
+                irq: line(TIMER_IRQ),
+                clock: Arc::<VirtualClock>::clone(clock),
+                rearm: Arc::clone(&wiring.rearm),
+            }));
+            assembly.add("pit", &pit::PORTS, &pit)?;
+            timed.push(pit);
+        }
         let serial = Arc::new(Serial::with_input_notify(
             line(COM1_IRQ),
             Arc::clone(&wiring.serial),
@@ -156,7 +191,7 @@ impl Board {
         );
         let acpi_pm = Arc::new(acpi_pm.map_err(Error::Board)?);
         assembly.add("acpi-pm", &acpi_pm::PORTS, &acpi_pm)?;
-        let mut timed: Vec<Arc<dyn Timed>> = vec![Arc::<AcpiPm>::clone(&acpi_pm)];
+        timed.push(Arc::<AcpiPm>::clone(&acpi_pm));
         let rtc_clock = shape.rtc.clock(clock);
         let rtc = CmosRtc::new(
             cmos_memory(shape.memory),
@@ -206,7 +241,7 @@ impl Board {
         }
         Ok(Self {
             pio: Arc::new(assembly.pio.build()),
-            mmio: Arc::new(BusBuilder::mmio().build()),
+            mmio: Arc::new(assembly.mmio.build()),
             resets: assembly.resets,
             clock: Arc::clone(clock),
             rtc,
@@ -223,7 +258,8 @@ impl Board {
         &self.pio
     }
 
-    /// The memory-mapped registers: none yet, every access reads as all ones.
+    /// The memory-mapped registers: of the I/O APIC, if it is not the accelerator's. Every other
+    /// access reads as all ones.
     pub(crate) fn mmio(&self) -> &Arc<Bus> {
         &self.mmio
     }

@@ -71,6 +71,8 @@ pub(crate) const PAGE: u64 = 0x1000;
 /// A mebibyte.
 pub(crate) const MIB: u64 = 0x10_0000;
 
+/// The interval timer's interrupt line.
+pub(crate) const TIMER_IRQ: u32 = 0;
 /// COM1, 8 ports.
 pub(crate) const COM1: u16 = 0x3f8;
 /// COM1's interrupt line.

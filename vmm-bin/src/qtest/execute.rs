@@ -124,12 +124,11 @@ fn name(path: &str) -> &str {
 
 /// `set_irq_in`.
 fn drive(machine: &Machine, path: &str, list: &str, pin: u64, level: bool) -> String {
-    let pins = machine.pins().filter(|_| name(path) == IO_APIC);
-    let Some(pins) = pins else {
+    if name(path) != IO_APIC {
         return UNKNOWN_DEVICE.into();
-    };
+    }
     match u32::try_from(pin) {
-        Ok(pin) if list == UNNAMED && pins.set(pin, level) => OK.into(),
+        Ok(pin) if list == UNNAMED && machine.set_input(pin, level) => OK.into(),
         _ => "FAIL Unknown pin".into(),
     }
 }

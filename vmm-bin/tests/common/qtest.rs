@@ -9,10 +9,14 @@ use super::{DEADLINE, Directory, Ended, Qmp, Running, Transcript, program, wait_
 /// A change of an interrupt pin, as the client is told: its number and its level.
 pub(crate) type Pin = (u32, bool);
 
+/// The pin of the interval timer.
+const TIMER: u32 = 0;
+
 /// The client's end of the protocol.
 pub(crate) struct Client {
     stream: BufReader<UnixStream>,
     pins: Vec<Pin>,
+    timer: Vec<bool>,
 }
 
 impl Client {
@@ -21,6 +25,7 @@ impl Client {
         Self {
             stream: BufReader::new(stream),
             pins: Vec::new(),
+            timer: Vec::new(),
         }
     }
 
@@ -57,7 +62,10 @@ impl Client {
                 "lower" => false,
                 _ => panic!("{line}"),
             };
-            self.pins.push((pin.parse().unwrap(), level));
+            match pin.parse().unwrap() {
+                TIMER => self.timer.push(level),
+                pin => self.pins.push((pin, level)),
+            }
         }
     }
 
@@ -115,9 +123,19 @@ impl Client {
         self.number(&format!("clock_step {ns}"))
     }
 
-    /// The changes of pins since the last call.
+    /// The changes of pins since the last call, but for the interval timer's.
     pub(crate) fn pins(&mut self) -> Vec<Pin> {
         std::mem::take(&mut self.pins)
+    }
+
+    /// The levels of the interval timer's line since the last call.
+    pub(crate) fn timer(&mut self) -> Vec<bool> {
+        std::mem::take(&mut self.timer)
+    }
+
+    /// Has the interval timer wait for a count, so that it is no timer that a step goes to.
+    pub(crate) fn stop_timer(&mut self) {
+        self.outb(0x43, 0x30);
     }
 
     /// Waits for the other end to close the connection.

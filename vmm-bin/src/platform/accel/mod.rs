@@ -3,8 +3,8 @@
 //! | | `kvm` | `qtest` |
 //! |---|---|---|
 //! | vCPUs | KVM's | execute nothing: a test client plays the guest |
-//! | interrupt lines | KVM's in-kernel controllers | remembered, for the client ([`Pins`]) |
-//! | interval timer (8254) | KVM's | none |
+//! | interrupt controllers | KVM's, in the kernel | the crate `devices`' ([`Chips`]), watched by the client ([`Pins`]) |
+//! | interval timer (8254) | KVM's | the crate `devices`' |
 //! | virtual time | passes while the VM runs | moves when the client says so |
 //! | waking from S3 | at the guest's waking vector | there is nobody to go there |
 //!
@@ -12,6 +12,7 @@
 //!
 //! The rule that must never be broken: nothing outside this folder asks which of the two it is.
 
+mod chips;
 mod kvm;
 mod pins;
 mod qtest;
@@ -30,6 +31,7 @@ use super::error::Error;
 use super::memory::Memory;
 use super::vcpu_run::Handler;
 
+pub(crate) use self::chips::Chips;
 pub(crate) use self::kvm::KvmAccel;
 pub(crate) use self::pins::Pins;
 pub(crate) use self::qtest::QtestAccel;
@@ -115,7 +117,7 @@ impl Accel {
     pub(crate) fn irq_line(&self, gsi: u32) -> Arc<dyn IrqLine> {
         match self {
             Self::Kvm(kvm) => Arc::new(kvm.vm().irq_line(gsi)),
-            Self::Qtest(qtest) => Arc::new(qtest.pins().line(gsi)),
+            Self::Qtest(qtest) => Arc::new(qtest.chips().line(gsi)),
         }
     }
 
@@ -201,11 +203,12 @@ impl Accel {
         }
     }
 
-    /// The pins that a test client watches, where it plays the guest.
-    pub(crate) fn pins(&self) -> Option<&Arc<Pins>> {
+    /// The interrupt controllers, unless it has its own. Without its own it has no interval timer
+    /// either.
+    pub(crate) fn chips(&self) -> Option<&Arc<Chips>> {
         match self {
             Self::Kvm(_) => None,
-            Self::Qtest(qtest) => Some(qtest.pins()),
+            Self::Qtest(qtest) => Some(qtest.chips()),
         }
     }
 }

@@ -1,21 +1,18 @@
-//! The 24 inputs of the I/O APIC where there is none: their levels, for a test client that asks to
-//! be told of changes.
+//! The 24 inputs of the I/O APIC: their levels, for a test client that asks to be told of changes.
 //!
 //! An interrupt line of the PC is reported under its own number, the timer's as 0.
 //!
 //! The rule that must never be broken: a level that does not change is not reported.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use devices::IrqLine;
+use devices::ioapic::PINS as COUNT;
 
-/// How many inputs an I/O APIC has.
-pub(crate) const COUNT: u32 = 24;
-
-/// How many changes wait for a client. Who drives a pin more often between two looks has the oldest
-/// changes forgotten; the guest decides how often that is.
-const MOST_CHANGES: usize = 4096;
+/// How many changes wait for a client: of each timer that one request runs, if need be. Who drives a
+/// pin more often between two looks has the oldest changes forgotten; the guest decides how often that
+/// is.
+const MOST_CHANGES: usize = 1 << 19;
 
 /// A pin's new level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,14 +36,6 @@ struct State {
 }
 
 impl Pins {
-    /// The line that drives a pin.
-    pub(super) fn line(self: &Arc<Self>, pin: u32) -> PinLine {
-        PinLine {
-            pins: Arc::clone(self),
-            pin,
-        }
-    }
-
     /// From now on, changes are kept for the client.
     pub(crate) fn watch(&self) {
         self.lock().watched = true;
@@ -88,19 +77,6 @@ impl Pins {
     }
 }
 
-/// The line that drives one pin.
-#[derive(Debug)]
-pub(crate) struct PinLine {
-    pins: Arc<Pins>,
-    pin: u32,
-}
-
-impl IrqLine for PinLine {
-    fn set(&self, level: bool) {
-        self.pins.set(self.pin, level);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,14 +88,13 @@ mod tests {
 
     #[test]
     fn changes_are_kept_once_somebody_watches() {
-        let pins = Arc::new(Pins::default());
-        let line = pins.line(8);
-        line.set(true);
+        let pins = Pins::default();
+        pins.set(8, true);
         assert_eq!(taken(&pins), []);
-        line.set(false);
+        pins.set(8, false);
         pins.watch();
         for level in [true, true, false, false, true] {
-            line.set(level);
+            pins.set(8, level);
         }
         assert_eq!(taken(&pins), [(8, true), (8, false), (8, true)]);
         assert_eq!(taken(&pins), []);
@@ -142,7 +117,7 @@ mod tests {
         pins.watch();
         assert!(!pins.set(COUNT, true));
         assert!(!pins.set(u32::MAX, true));
-        for turn in 0..MOST_CHANGES * 3 {
+        for turn in 0..MOST_CHANGES + 3 {
             pins.set(0, turn % 2 == 0);
         }
         assert_eq!(pins.take().len(), MOST_CHANGES);

@@ -1,13 +1,13 @@
-//! No accelerator: vCPUs that execute nothing, and interrupt pins that a test client watches.
+//! No accelerator: vCPUs that execute nothing, and the chips that KVM has in the kernel.
 
 use std::sync::Arc;
 
-use super::Pins;
+use super::Chips;
 
-/// What stands for the interrupt controllers when a test client plays the guest.
+/// What there is when a test client plays the guest.
 #[derive(Debug)]
 pub(crate) struct QtestAccel {
-    pins: Arc<Pins>,
+    chips: Arc<Chips>,
 }
 
 impl QtestAccel {
@@ -16,11 +16,11 @@ impl QtestAccel {
 
     pub(super) fn new() -> Self {
         Self {
-            pins: Arc::default(),
+            chips: Arc::new(Chips::new()),
         }
     }
 
-    pub(super) fn pins(&self) -> &Arc<Pins> {
-        &self.pins
+    pub(super) fn chips(&self) -> &Arc<Chips> {
+        &self.chips
     }
 }

@@ -10,7 +10,11 @@ use devices::Clock as _;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::Machine;
-use crate::platform::accel::Pins;
+use crate::platform::accel::{Chips, Pins};
+
+/// How many times one advance of the clock stops at a timer. That is two hours of the interval timer as
+/// it is at power-on, and two minutes of 1000 Hz.
+const MOST_STOPS: u32 = 1 << 18;
 
 /// A stretch of physical addresses.
 enum Stretch {
@@ -109,9 +113,13 @@ impl Machine {
     }
 
     /// Moves a clock that moves only when told to on to `to`, and never back. While the guest's time
-    /// passes (`runs`), devices do what is due on the way, in the order of time; it stops early when
+    /// passes (`runs`), devices do what is due on the way, in the order of time; it ends early when
     /// `given_up` says so. Returns the time.
+    ///
+    /// A guest chooses how often its timers are due. After [`MOST_STOPS`] timers the rest of the way is
+    /// one stretch, at whose end each device does what one does that is late.
     pub(crate) fn advance_to(&self, to: u64, runs: bool, given_up: impl Fn() -> bool) -> u64 {
+        let mut stops: u32 = 0;
         loop {
             let now = self.clock.now_ns();
             if runs && self.next_timer().is_some_and(|due| due <= now) {
@@ -120,7 +128,9 @@ impl Machine {
             if now >= to || given_up() {
                 return now;
             }
-            let next = self.next_timer().filter(|due| runs && *due > now);
+            let next = self.next_timer();
+            let next = next.filter(|due| runs && stops < MOST_STOPS && *due > now);
+            stops = stops.saturating_add(1);
             self.clock.advance_to(next.map_or(to, |due| due.min(to)));
         }
     }
@@ -130,9 +140,15 @@ impl Machine {
         self.board.next_deadline()
     }
 
-    /// The pins that a client can watch; `None` where there are interrupt controllers.
-    pub(crate) fn pins(&self) -> Option<&Arc<Pins>> {
-        self.accel.pins()
+    /// The pins that a client can watch; `None` where they are the accelerator's.
+    pub(crate) fn pins(&self) -> Option<&Pins> {
+        self.accel.chips().map(|chips| chips.pins())
+    }
+
+    /// Drives an input of the I/O APIC. `false` if there is no such one.
+    pub(crate) fn set_input(&self, number: u32, level: bool) -> bool {
+        let drive = |chips: &Arc<Chips>| chips.set_input(number, level);
+        self.accel.chips().is_some_and(drive)
     }
 
     /// Whether there is a device with this name.
