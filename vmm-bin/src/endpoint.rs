@@ -71,6 +71,14 @@ pub(crate) enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// The program was not started with this descriptor.
+    #[error("fd={number}: {problem}; start the program with /dev/kvm open there")]
+    Device {
+        /// Its number.
+        number: i32,
+        /// What is wrong.
+        problem: String,
+    },
     /// A standard stream is closed, or a file, which nobody can wait for.
     #[error("{name} cannot be used: {source}; it must be a terminal, a pipe or a socket")]
     Stdio {
@@ -99,13 +107,26 @@ impl Inherited {
         Self(sys::take_over_descriptors(numbers.collect()))
     }
 
+    fn take(&mut self, number: i32) -> Result<OwnedFd, String> {
+        match self.0.remove(&number) {
+            Some(Ok(fd)) => Ok(fd),
+            Some(Err(error)) => Err(format!("cannot be used: {error}")),
+            None => Err("is in use".to_owned()),
+        }
+    }
+
+    /// A device that somebody else has opened.
+    ///
+    /// # Errors
+    /// [`Error::Device`].
+    pub(crate) fn device(&mut self, number: i32) -> Result<OwnedFd, Error> {
+        let failed = |problem| Error::Device { number, problem };
+        self.take(number).map_err(failed)
+    }
+
     fn connected(&mut self, number: i32) -> Result<OwnedFd, Error> {
         let failed = |problem: String| Error::Descriptor { number, problem };
-        let fd = match self.0.remove(&number) {
-            Some(Ok(fd)) => fd,
-            Some(Err(error)) => return Err(failed(format!("cannot be used: {error}"))),
-            None => return Err(failed("is in use".to_owned())),
-        };
+        let fd = self.take(number).map_err(failed)?;
         match socket_type(&fd) {
             Ok(SocketType::STREAM) => {}
             Ok(_) => return Err(failed("is a socket, but no stream".to_owned())),

@@ -40,7 +40,7 @@ use crate::lines::{Lines, raw_mode};
 use crate::machine::{Vm, fall_asleep, on_vcpu_event, press_power_button, say_why_woken};
 use crate::main_loop::MainLoop;
 use crate::pidfile::PidFile;
-use crate::platform::{self, BootSource, CpuFeatures, FlatImage};
+use crate::platform::{self, BootSource, FlatImage, KVM_DEVICE, KvmDevice};
 use crate::power::Power;
 use crate::qmp::{Listening, Monitor};
 use crate::qtest::Qtest;
@@ -216,7 +216,9 @@ fn run_visible(
         .as_ref()
         .map(|_| Arc::new(Hits::new(Arc::clone(bell))));
     let power = Power::new(Arc::clone(requests)).with_debugger(hits.clone());
-    let (machine, pause) = build(config, &line, debug_line.as_ref(), bell, requests, power)?;
+    let accel = accelerator(config, &mut visible.borrow_mut().inherited)?;
+    let debug = debug_line.as_ref();
+    let (machine, pause) = build(config, accel, &line, debug, bell, requests, power)?;
     let machine = Rc::new(machine);
     let qmp = std::mem::take(&mut visible.borrow_mut().qmp);
     let qmp = config.has_monitor().then(|| Listening::on(qmp)).transpose();
@@ -351,6 +353,7 @@ fn trace(config: &Config) -> Result<Option<Recorder>, Error> {
 
 fn build(
     config: &Config,
+    accel: platform::Accelerator,
     line: &Line,
     debug_line: Option<&Line>,
     bell: &Arc<Doorbell>,
@@ -358,7 +361,7 @@ fn build(
     power: Power,
 ) -> Result<(platform::Machine, vcpu::PauseGuard<platform::Vcpu>), Error> {
     let described = platform::Config {
-        accel: accelerator(config.accel, config.features),
+        accel,
         memory: config.memory,
         backing: config.backing,
         cpus: config.cpus.into(),
@@ -384,11 +387,20 @@ fn build(
     )?)
 }
 
-fn accelerator(accel: Accel, features: CpuFeatures) -> platform::Accelerator {
-    match accel {
-        Accel::Kvm => platform::Accelerator::Kvm(platform::KVM_DEVICE.into(), features),
-        Accel::Qtest => platform::Accelerator::Qtest,
-    }
+/// What is to execute the guest; a device that was opened by who started the program comes from there.
+fn accelerator(config: &Config, inherited: &mut Inherited) -> Result<platform::Accelerator, Error> {
+    let device = match (config.accel, config.kvm_descriptor) {
+        (Accel::Qtest, _) => return Ok(platform::Accelerator::Qtest),
+        (Accel::Kvm, None) => KVM_DEVICE.into(),
+        (Accel::Kvm, Some(number)) => {
+            let device = inherited.device(number).map_err(|source| Error::Endpoint {
+                option: "--accel kvm",
+                source,
+            })?;
+            KvmDevice::Open(Arc::new(device), format!("fd={number}").into())
+        }
+    };
+    Ok(platform::Accelerator::Kvm(device, config.features))
 }
 
 /// The gdb stub, if the user wants one.

@@ -83,9 +83,9 @@ impl Address {
                 }
                 Ok(Self::Tcp { host, port, side })
             }
-            Some(("fd", number)) => match number.parse() {
-                Ok(number) if number >= FIRST_DESCRIPTOR => Ok(Self::Descriptor(number)),
-                _ => Err(bad(
+            Some(("fd", number)) => match descriptor(number) {
+                Some(number) => Ok(Self::Descriptor(number)),
+                None => Err(bad(
                     "is no descriptor",
                     "give fd:N, the number from 3 on of a connected socket that is inherited",
                 )),
@@ -112,6 +112,12 @@ impl Address {
             _ => None,
         }
     }
+}
+
+/// The number of a descriptor that the program can be started with for a purpose.
+pub(super) fn descriptor(number: &str) -> Option<i32> {
+    let number = number.parse().ok()?;
+    (number >= FIRST_DESCRIPTOR).then_some(number)
 }
 
 /// What to write instead of something unknown.

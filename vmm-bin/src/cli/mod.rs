@@ -118,10 +118,11 @@ impl Config {
     /// The descriptors that the program was started with and uses.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = i32> {
         let addresses = self.qmp.iter().chain(&self.monitor).chain(&self.qtest);
-        addresses.filter_map(|address| match address {
+        let streams = addresses.filter_map(|address| match address {
             Address::Descriptor(number) => Some(*number),
             _ => None,
-        })
+        });
+        streams.chain(self.kvm_descriptor)
     }
 
     /// The files that the program makes and takes away again.
@@ -199,6 +200,8 @@ pub(crate) struct Config {
     pub(crate) uuid: Option<String>,
     /// What executes it.
     pub(crate) accel: Accel,
+    /// The descriptor of KVM's device, if who starts the program has opened it.
+    pub(crate) kvm_descriptor: Option<i32>,
     /// What runs in it.
     pub(crate) guest: Guest,
     /// Its memory, in bytes.
@@ -281,6 +284,10 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocati
 
 fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
     let mut claims = Claims::default();
+    let (accel, kvm_descriptor) = values::accel(&options.accel)?;
+    if let Some(number) = kvm_descriptor {
+        claims.note("--accel kvm", &Address::Descriptor(number))?;
+    }
     let mut addresses = |option: &'static str, values: &[String], side| {
         let address = |value: &String| {
             let address = Address::parse(option, value, side)?;
@@ -293,7 +300,6 @@ fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
     let people = options.monitor.iter().filter(|text| *text != "none");
     let people: Vec<_> = people.cloned().collect();
     let monitor = addresses("--monitor", &people, Side::Server)?;
-    let accel = values::accel(&options.accel)?;
     // Test clients listen and have the program connect.
     let qtest = addresses("--qtest", options.qtest.as_slice(), Side::Client)?.pop();
     values::check_qtest(accel, qtest.as_ref())?;
@@ -315,6 +321,7 @@ fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
         name: options.name.clone(),
         uuid: options.uuid.as_deref().map(values::uuid).transpose()?,
         accel,
+        kvm_descriptor,
         memory,
         backing,
         cpus: values::cpus(&options.cpus)?,
@@ -356,7 +363,7 @@ fn gdb(options: &Options) -> Result<Option<Gdb>, UsageError> {
         (None, true) => "tcp:127.0.0.1:1234",
         (None, false) => return Ok(None),
     };
-    if values::accel(&options.accel)? == Accel::Qtest {
+    if values::accel(&options.accel)?.0 == Accel::Qtest {
         return Err(UsageError::contradiction(
             "--gdb is for a guest that runs, and --accel qtest executes nothing",
             "leave one of them out",

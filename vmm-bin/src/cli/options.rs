@@ -37,8 +37,8 @@ pub(super) struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Guest")]
     pub(super) firmware: Option<PathBuf>,
 
-    /// What executes the guest: kvm; or qtest, which is nothing: its virtual time stands, and a
-    /// test client plays the guest
+    /// What executes the guest: kvm, which with ,fd=N is open already as descriptor N; or qtest,
+    /// which is nothing: its virtual time stands, and a test client plays the guest
     #[arg(
         long,
         value_name = "WHICH",

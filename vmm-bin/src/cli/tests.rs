@@ -34,6 +34,8 @@ fn no_arguments_run_the_embedded_guest_on_the_terminal() {
     assert_eq!((config.memory, config.cpus), (256 << 20, 1));
     assert_eq!(config.actions, Actions::default());
     assert_eq!(config.seccomp, Seccomp::On);
+    assert_eq!(config.landlock, Landlock::On);
+    assert_eq!((config.accel, config.kvm_descriptor), (Accel::Kvm, None));
     assert!(config.autostart);
 }
 
@@ -65,6 +67,10 @@ fn every_option_has_its_effect() {
         "file:d",
         "--seccomp",
         "log",
+        "--landlock",
+        "required",
+        "--accel",
+        "kvm,fd=7",
     ]);
     assert_eq!(
         config.guest,
@@ -90,6 +96,8 @@ fn every_option_has_its_effect() {
     assert_eq!(config.pidfile, Some("p".into()));
     assert_eq!(config.debugcon, Some("d".into()));
     assert_eq!(config.seccomp, Seccomp::Log);
+    assert_eq!(config.landlock, Landlock::Required);
+    assert_eq!(config.descriptors().collect::<Vec<_>>(), [7]);
     assert!(!config.autostart);
 }
 
@@ -243,6 +251,11 @@ fn bad_values_are_named_with_what_would_do() {
         (&["--exit-codes", "9"], &["--exit-codes 9", "qemu or cause"]),
         (&["--uuid", "1-2"], &["--uuid 1-2", "xxxxxxxx-xxxx"]),
         (&["--seccomp", "1"], &["--seccomp 1", "on, off or log"]),
+        (&["--landlock", "1"], &["--landlock 1", "off or required"]),
+        (&["--accel", "tcg"], &["--accel tcg", "kvm,fd=N or qtest"]),
+        (&["--accel", "kvm,fd=2"], &["no descriptor", "from 3 on"]),
+        (&["--accel", "kvm,3"], &["unknown part", "use kvm,fd=N"]),
+        (&["--accel", "qtest,fd=3"], &["is not known"]),
         (
             &["--action", "shutdown=bogus"],
             &[

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::address::{Address, Side};
+use super::address::{self, Address, Side};
 use super::error::UsageError;
 use super::{Accel, ExitCodes, Gdb, Landlock, Seccomp, SerialTarget};
 use crate::gdb::Description;
@@ -12,15 +12,24 @@ use crate::platform::Backing;
 /// The most vCPUs: local APIC ids have 8 bits, and two of their values are taken.
 const MOST_CPUS: u8 = 254;
 
-/// `--accel`.
-pub(super) fn accel(text: &str) -> Result<Accel, UsageError> {
-    match text {
-        "kvm" => Ok(Accel::Kvm),
-        "qtest" => Ok(Accel::Qtest),
-        _ => {
-            let remedy = "use kvm or qtest";
-            Err(UsageError::value("--accel", text, "is not known", remedy))
+/// `--accel`: what it is, and the descriptor of KVM's device if that is open already.
+pub(super) fn accel(text: &str) -> Result<(Accel, Option<i32>), UsageError> {
+    let bad = |problem, remedy| UsageError::value("--accel", text, problem, remedy);
+    match text.split_once(',') {
+        None if text == "kvm" => Ok((Accel::Kvm, None)),
+        None if text == "qtest" => Ok((Accel::Qtest, None)),
+        Some(("kvm", option)) => {
+            let number = option.strip_prefix("fd=");
+            let number = number.ok_or_else(|| bad("has an unknown part", "use kvm,fd=N"))?;
+            match address::descriptor(number) {
+                Some(number) => Ok((Accel::Kvm, Some(number))),
+                None => Err(bad(
+                    "is no descriptor",
+                    "give kvm,fd=N, the number from 3 on of /dev/kvm that is inherited",
+                )),
+            }
         }
+        _ => Err(bad("is not known", "use kvm, kvm,fd=N or qtest")),
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) enum Error {
     /// The KVM device may not be opened.
     #[error(
         "no permission to open {}: become a member of the group that owns it (usually `kvm`) or \
-         run as root",
+         run as root; or have who may open it, and give --accel kvm,fd=N",
         path.display()
     )]
     KvmPermission {
@@ -39,6 +39,9 @@ pub(crate) enum Error {
         /// Why not.
         source: kvm_ioctls::Error,
     },
+    /// There is no descriptor left.
+    #[error("cannot make a file descriptor: {0}; see `ulimit -n`")]
+    Descriptor(std::io::Error),
     /// The device is not KVM, or one of another age.
     #[error("{} speaks KVM API version {found}, this program needs version 12", path.display())]
     KvmVersion {

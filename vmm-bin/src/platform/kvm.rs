@@ -1,8 +1,10 @@
 //! KVM itself: the device, the VM with its in-kernel interrupt controllers and timer, and the
 //! interrupt lines that devices drive.
 
+use std::ffi::CString;
 use std::fmt;
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
@@ -35,6 +37,48 @@ const NEEDED: [(Cap, &str); 9] = [
     (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
 ];
 
+/// Where KVM comes from.
+#[derive(Debug, Clone)]
+pub(crate) enum Device {
+    /// It is opened at this path, usually [`DEVICE`].
+    Path(PathBuf),
+    /// Somebody else, who may, has opened it. In messages it goes by this name.
+    Open(Arc<OwnedFd>, PathBuf),
+}
+
+impl From<&str> for Device {
+    fn from(path: &str) -> Self {
+        Self::Path(path.into())
+    }
+}
+
+impl Device {
+    fn open(&self) -> Result<Kvm, Error> {
+        let path = match self {
+            Self::Open(fd, _) => {
+                return fd.try_clone().map(sys::kvm).map_err(Error::Descriptor);
+            }
+            Self::Path(path) => path,
+        };
+        let absent = || Error::KvmAbsent { path: path.clone() };
+        let name = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| absent())?;
+        Kvm::new_with_path(name).map_err(|source| match source.errno() {
+            libc::ENOENT | libc::ENODEV | libc::ENXIO => absent(),
+            libc::EACCES | libc::EPERM => Error::KvmPermission { path: path.clone() },
+            _ => Error::KvmOpen {
+                path: path.clone(),
+                source,
+            },
+        })
+    }
+
+    fn name(&self) -> &Path {
+        match self {
+            Self::Path(name) | Self::Open(_, name) => name,
+        }
+    }
+}
+
 /// The opened KVM device.
 pub(crate) struct Host {
     kvm: Kvm,
@@ -48,32 +92,16 @@ impl fmt::Debug for Host {
 }
 
 impl Host {
-    /// Opens KVM at `path`, usually [`DEVICE`], and checks that it can do what is needed.
+    /// Opens KVM and checks that it can do what is needed.
     ///
     /// # Errors
     /// One for each way in which a host may lack it.
-    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let owned = path.to_path_buf();
-        let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| {
-            Error::KvmAbsent {
-                path: owned.clone(),
-            }
-        })?;
-        let kvm = Kvm::new_with_path(name).map_err(|source| match source.errno() {
-            libc::ENOENT | libc::ENODEV | libc::ENXIO => Error::KvmAbsent {
-                path: owned.clone(),
-            },
-            libc::EACCES | libc::EPERM => Error::KvmPermission {
-                path: owned.clone(),
-            },
-            _ => Error::KvmOpen {
-                path: owned.clone(),
-                source,
-            },
-        })?;
+    pub(crate) fn open(device: &Device) -> Result<Self, Error> {
+        let kvm = device.open()?;
         let found = kvm.get_api_version();
         if found != API_VERSION {
-            return Err(Error::KvmVersion { path: owned, found });
+            let path = device.name().to_path_buf();
+            return Err(Error::KvmVersion { path, found });
         }
         if let Some(&(_, name)) = NEEDED.iter().find(|&&(cap, _)| !kvm.check_extension(cap)) {
             return Err(Error::KvmCapability { name });
@@ -278,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_host_without_kvm_is_told_so() {
-        let error = Host::open(Path::new("/nonexistent/kvm")).unwrap_err();
+        let error = Host::open(&"/nonexistent/kvm".into()).unwrap_err();
         assert!(matches!(error, Error::KvmAbsent { .. }), "{error}");
         assert!(
             error
@@ -290,10 +318,13 @@ mod tests {
 
     #[test]
     fn a_device_that_is_not_kvm_is_refused() {
-        let error = Host::open(Path::new("/dev/null")).unwrap_err();
-        assert!(
-            matches!(error, Error::KvmVersion { found: -1, .. }),
-            "{error}"
-        );
+        let opened = std::fs::File::open("/dev/null").unwrap();
+        let opened = Device::Open(Arc::new(opened.into()), "fd=3".into());
+        for device in ["/dev/null".into(), opened] {
+            let error = Host::open(&device).unwrap_err();
+            let refused = matches!(error, Error::KvmVersion { found: -1, .. });
+            let name = device.name().to_string_lossy();
+            assert!(refused && error.to_string().starts_with(&*name), "{error}");
+        }
     }
 }

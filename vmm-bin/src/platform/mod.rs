@@ -38,7 +38,7 @@ pub(crate) use self::accel::{Choice as Accelerator, Vcpu};
 pub(crate) use self::boot::{BootSource, FlatImage};
 pub(crate) use self::cpu::CpuFeatures;
 pub(crate) use self::error::Error;
-pub(crate) use self::kvm::{DEVICE as KVM_DEVICE, MOST_CPUS};
+pub(crate) use self::kvm::{DEVICE as KVM_DEVICE, Device as KvmDevice, MOST_CPUS};
 pub(crate) use self::machine::{Config, Machine, Outlets};
 pub(crate) use self::memory::Backing;
 pub(crate) use self::rtc_time::{RtcSource, RtcTime};

@@ -9,11 +9,12 @@
 )]
 
 use std::io;
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 
 use kvm_bindings::{KVM_IRQ_ROUTING_IRQCHIP, KVMIO, kvm_irq_routing_irqchip};
 use kvm_bindings::{KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, kvm_userspace_memory_region};
 use kvm_bindings::{kvm_device_attr, kvm_irq_routing_entry, kvm_irq_routing_entry__bindgen_ty_1};
-use kvm_ioctls::{VcpuFd, VmFd};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use vm_memory::{GuestMemoryRegion, MemoryRegionAddress};
 use vmm_sys_util::ioctl::ioctl_with_ref;
 use vmm_sys_util::ioctl_iow_nr;
@@ -22,6 +23,12 @@ use super::memory::Region;
 
 ioctl_iow_nr!(KVM_SET_DEVICE_ATTR, KVMIO, 0xe1, kvm_device_attr);
 ioctl_iow_nr!(KVM_GET_DEVICE_ATTR, KVMIO, 0xe2, kvm_device_attr);
+
+/// KVM, by its opened device. What is not that device answers no request of KVM's.
+pub(crate) fn kvm(device: OwnedFd) -> Kvm {
+    // SAFETY: the descriptor is open, and nobody else owns it.
+    unsafe { Kvm::from_raw_fd(device.into_raw_fd()) }
+}
 
 /// Makes `region` the VM's memory slot `slot`.
 ///

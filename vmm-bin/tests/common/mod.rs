@@ -296,9 +296,19 @@ impl Vm {
     }
 
     fn start_with_serial(options: &str, args: &[&str]) -> Self {
-        let directory = Directory::new();
+        Self::launch(program(), Directory::new(), options, args)
+    }
+
+    /// Starts the program in a way of the test's own: `command` is what the options go to, and the
+    /// sockets are in `directory`.
+    pub(crate) fn launch(
+        mut command: Command,
+        directory: Directory,
+        options: &str,
+        args: &[&str],
+    ) -> Self {
         let mut child = Running::start(
-            program()
+            command
                 .args(["--serial", &(directory.option("unix", "serial") + options)])
                 .args(["--qmp", &directory.option("unix", "qmp")])
                 .args(args)

@@ -3,7 +3,6 @@
 //! The rule that must never be broken: what a reset puts back is what KVM gave at power-on.
 
 use std::cell::OnceCell;
-use std::path::Path;
 use std::time::Instant;
 
 use ::vcpu::kvm::KvmVcpu;
@@ -16,7 +15,7 @@ use super::{Seat, Vcpu};
 use crate::platform::clock::{KvmClock, resume_vcpu};
 use crate::platform::cpu::{self, BootState, CpuFeatures, RealMode};
 use crate::platform::error::Error;
-use crate::platform::kvm::{Host, Vm};
+use crate::platform::kvm::{Device, Host, Vm};
 use crate::platform::memory::Memory;
 use crate::platform::vcpu_run::Handler;
 
@@ -31,12 +30,12 @@ pub(crate) struct KvmAccel {
 }
 
 impl KvmAccel {
-    /// Opens KVM at `path` and makes a VM.
+    /// Opens KVM and makes a VM.
     ///
     /// # Errors
     /// One for each way in which a host may lack it.
-    pub(super) fn open(path: &Path, features: CpuFeatures) -> Result<Self, Error> {
-        let mut host = Host::open(path)?;
+    pub(super) fn open(device: &Device, features: CpuFeatures) -> Result<Self, Error> {
+        let mut host = Host::open(device)?;
         if features.hv_crash {
             host.offer_hyperv_crash()?;
         }

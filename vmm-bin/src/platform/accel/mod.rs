@@ -18,7 +18,6 @@ mod pins;
 mod qtest;
 mod vcpu;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,6 +27,7 @@ use devices::IrqLine;
 use super::clock::VirtualClock;
 use super::cpu::{BootState, CpuFeatures, RealMode};
 use super::error::Error;
+use super::kvm::Device;
 use super::memory::Memory;
 use super::vcpu_run::Handler;
 
@@ -38,10 +38,10 @@ pub(crate) use self::qtest::QtestAccel;
 pub(crate) use self::vcpu::Vcpu;
 
 /// Which accelerator a machine has.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Choice {
-    /// KVM, with its device, usually [`super::kvm::DEVICE`], and what its processors have.
-    Kvm(PathBuf, CpuFeatures),
+    /// KVM, with its device, and what its processors have.
+    Kvm(Device, CpuFeatures),
     /// None: a test client plays the guest.
     Qtest,
 }
@@ -73,7 +73,9 @@ impl Accel {
     /// One for each way in which a host may lack it.
     pub(crate) fn open(choice: &Choice) -> Result<Self, Error> {
         Ok(match choice {
-            Choice::Kvm(path, features) => Self::Kvm(Box::new(KvmAccel::open(path, *features)?)),
+            Choice::Kvm(device, features) => {
+                Self::Kvm(Box::new(KvmAccel::open(device, *features)?))
+            }
             Choice::Qtest => Self::Qtest(QtestAccel::new()),
         })
     }
