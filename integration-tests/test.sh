@@ -147,6 +147,8 @@ part_doc() {
 
 part_panics() { check "no call that panics in runstate, notifiers, lifecycle" integration-tests/panics.sh; }
 
+part_freestanding() { check "runstate and notifiers without the standard library" integration-tests/freestanding.sh; }
+
 # vmm-bin as a user gets it: the whole-VM tests and the rig run this one.
 part_build() {
     check "vmm-bin, release" cargo build -q --release --locked -p vmm-bin
@@ -229,7 +231,7 @@ part_edges() {
 
 mkdir -p "$logs"
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(install format dependencies build lint doc tests alone panics models rig edges)
+[ ${#parts[@]} -gt 0 ] || parts=(install format dependencies build lint doc tests alone panics freestanding models rig edges)
 for part in "${parts[@]}"; do
     "part_$part"
 done
