@@ -7,6 +7,7 @@ extern crate self as monitor;
 
 #[cfg(feature = "console")]
 pub mod console;
+pub mod dump;
 mod error;
 pub mod events;
 pub mod human;

@@ -155,9 +155,9 @@ fn refusals_are_in_qemus_words_and_change_nothing() {
         "Unable to wake up: guest is not in suspended state"
     );
     client.call("{'execute':'x-pretend','arguments':{'dump':true}}");
-    for command in ["{'execute':'stop'}", "{'execute':'cont'}"] {
+    for command in ["stop", "cont", "system_reset"] {
         assert_eq!(
-            refusal(&mut client, command),
+            refusal(&mut client, &format!("{{'execute':'{command}'}}")),
             "There is a dump in process, please wait."
         );
     }

@@ -60,6 +60,14 @@ pub(crate) enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// Dumps cannot go there.
+    #[error("--dump-dir {}: {source}; give a directory", path.display())]
+    DumpDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The test client's stream cannot be served.
     #[error("--qtest: cannot serve the client: {0}; see `ulimit -n`")]
     Qtest(io::Error),

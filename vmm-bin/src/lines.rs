@@ -18,7 +18,7 @@ use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::main_loop::{MainLoop, Subscriber};
 use crate::platform;
-use crate::qmp::version;
+use crate::qmp;
 use crate::serial::{
     Backend, FileBackend, Keyboard, Line, NullBackend, Receiver, SocketBackend, StdioBackend,
 };
@@ -71,7 +71,7 @@ impl Lines {
         Self {
             main_loop,
             backends: Vec::new(),
-            commands: Rc::new(monitor::run_state::console(&version())),
+            commands: Rc::new(qmp::commands()),
             consoles: Vec::new(),
         }
     }

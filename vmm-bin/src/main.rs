@@ -10,6 +10,7 @@
 //!             ├─ qmp       what the monitor asks for   ──▶ lifecycle
 //!             ├─ console   what people ask for at the human monitor
 //!             ├─ qtest     what a test client does in place of a guest ──▶ platform
+//!             ├─ dump      the guest's memory as a core file
 //!             ├─ endpoint  the streams that clients come through, door by door
 //!             ├─ gdb       what a debugger asks for    ──▶ lifecycle, vCPUs
 //!             ├─ events    what happens ──▶ monitor's clients and log
@@ -31,6 +32,7 @@ mod cli;
 mod console;
 mod door;
 mod doorbell;
+mod dump;
 mod endpoint;
 mod error;
 mod escalation;

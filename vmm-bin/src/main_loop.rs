@@ -115,6 +115,9 @@ impl MainLoop {
             if let Some(qtest) = &mut qtest {
                 qtest.dispatch(machine, lifecycle.state(), lifecycle.requests());
             }
+            // A debugger waits while memory is written: it could change it, or start the VM.
+            let dumping = monitor.as_ref().is_some_and(|monitor| monitor.is_dumping());
+            let mut gdb = gdb.as_mut().filter(|_| !dumping);
             if let Some(gdb) = &mut gdb {
                 gdb.serve();
             }

@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 
 use lifecycle::{EventSink, Lifecycle, Turn};
 use log::warn;
+use monitor::dump::{self, DumpContext, DumpQueryResult, DumpRequest};
+use monitor::jobs::Jobs;
 use monitor::run_state::{CpuInfo, Identity, RunStateContext, register};
 use monitor::{CommandError, EventSender, Registry, Server, Version};
 
-use crate::console;
+use crate::console::{self, Commands};
+use crate::dump::{Desk, Dumps};
 use crate::endpoint::Endpoint;
 use crate::events::{Announcer, Emit};
 use crate::inventory::Facts;
@@ -30,6 +33,8 @@ pub(crate) struct Context {
     facts: Facts,
     sandbox: Option<sandbox::Status>,
     threads: OnceCell<Vec<(u32, u32)>>,
+    jobs: Jobs<Context>,
+    dumps: Dumps,
 }
 
 impl Context {
@@ -73,12 +78,43 @@ impl RunStateContext for Context {
             .map(|&(index, thread_id)| CpuInfo { index, thread_id })
             .collect()
     }
+
+    fn dump_in_progress(&self) -> bool {
+        self.dumps.is_active()
+    }
+}
+
+impl DumpContext for Context {
+    fn dump(&mut self, request: &DumpRequest) -> Result<(), CommandError> {
+        self.dumps
+            .dump(request, &self.lifecycle, &self.machine, &self.jobs)
+    }
+
+    fn admit_dump(&self) -> Result<(), CommandError> {
+        if self.dumps.is_active() {
+            let text = "There is a dump in process, please wait.";
+            return Err(CommandError::generic(text));
+        }
+        Ok(())
+    }
+
+    fn dump_progress(&self) -> DumpQueryResult {
+        self.dumps.progress()
+    }
+}
+
+/// The commands for people.
+pub(crate) fn commands() -> Commands {
+    let mut commands = monitor::run_state::console(&version());
+    dump::add_commands(&mut commands);
+    commands
 }
 
 /// The server, before there is a VM to command.
 pub(crate) struct Listening {
     server: Rc<RefCell<Server<Context>>>,
     events: EventSender,
+    jobs: Jobs<Context>,
 }
 
 impl Listening {
@@ -91,6 +127,11 @@ impl Listening {
         register(&mut registry);
         monitor::inventory::register(&mut registry);
         sandbox::register(&mut registry);
+        dump::register(&mut registry);
+        let jobs = registry.jobs();
+        commands().register(&mut registry, |context: &Context| {
+            context.cpus().iter().map(|cpu| cpu.index).collect()
+        });
         let mut server = Server::new(registry)?;
         for endpoint in endpoints {
             match endpoint {
@@ -104,6 +145,7 @@ impl Listening {
         Ok(Self {
             server: Rc::new(RefCell::new(server)),
             events,
+            jobs,
         })
     }
 
@@ -120,6 +162,7 @@ impl Listening {
         machine: Rc<platform::Machine>,
         identity: Identity,
         facts: Facts,
+        desk: Option<Desk>,
     ) -> Monitor {
         let context = Context {
             lifecycle,
@@ -128,6 +171,8 @@ impl Listening {
             facts,
             sandbox: None,
             threads: OnceCell::new(),
+            jobs: self.jobs,
+            dumps: Dumps::new(desk, self.events),
         };
         Monitor {
             server: self.server,
@@ -166,8 +211,20 @@ impl Monitor {
         self.context.sandbox = Some(status);
     }
 
+    /// Whether the guest's memory is being written to a file.
+    pub(crate) fn is_dumping(&self) -> bool {
+        self.context.dumps.is_active()
+    }
+
+    /// Ends what takes long: nobody will hear of it any more.
+    pub(crate) fn cancel_all(&self) {
+        self.context.dumps.cancel();
+        self.context.jobs.cancel_all();
+    }
+
     /// Executes at most one command of each client, and one line of each console.
     pub(crate) fn dispatch(&mut self) {
+        self.context.dumps.advance(&self.context.lifecycle);
         for console in &self.consoles {
             console.borrow_mut().dispatch(&mut self.context);
         }

@@ -8,6 +8,7 @@
 //!
 //! With `--shutdown-timeout` a first SIGTERM is noted instead, and the main loop asks the guest.
 //!
+//! SIGXFSZ does nothing: a file that may not get longer (`ulimit -f`) is an error of the write.
 //! SIGPIPE is ignored (Rust's start-up code does that): a reader that has gone is an error of the
 //! write.
 //!
@@ -47,7 +48,8 @@ static TEARING_DOWN: AtomicBool = AtomicBool::new(false);
 /// What the system says.
 pub(crate) fn install(requests: &Arc<Requests>) -> io::Result<()> {
     let _ = REQUESTS.get_or_init(|| Arc::clone(requests));
-    sys::handle_signals(&TERMINATING, on_signal)
+    sys::handle_signals(&TERMINATING, on_signal)?;
+    sys::handle_signals(&[libc::SIGXFSZ], on_signal)
 }
 
 /// From now on a first SIGTERM is only noted, and `bell` rung: see [`asked`].
@@ -85,6 +87,9 @@ pub(crate) fn describe_sender(pid: u32) -> Option<String> {
 
 /// Runs in a signal handler.
 fn on_signal(signal: i32, pid: i32) {
+    if signal == libc::SIGXFSZ {
+        return;
+    }
     let seen = SEEN.fetch_add(1, Ordering::AcqRel).saturating_add(1);
     if seen >= PATIENCE || (seen > 1 && TEARING_DOWN.load(Ordering::Acquire)) {
         terminal::restore();

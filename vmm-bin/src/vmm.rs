@@ -9,7 +9,7 @@
 //! What order that is, the lifecycle's tables of phases say. Whatever fails on the way up is
 //! undone, and whatever happens on the way down, it goes on to its end.
 //!
-//! From the sandbox on, the tear-down included, no thread can open a file.
+//! From the sandbox on, the tear-down included, no thread can open a file, but the one for dumps.
 //!
 //! The rule that must never be broken: nothing is left behind: no socket, no PID file, no raw
 //! terminal, no thread.
@@ -31,6 +31,7 @@ use vcpu::{VcpuEvent, VcpuId};
 
 use crate::cli::{Accel, Address, Config, Guest, SerialTarget};
 use crate::doorbell::Doorbell;
+use crate::dump::Desk;
 use crate::endpoint::{Endpoint, Inherited};
 use crate::error::Error;
 use crate::events::Announcer;
@@ -274,8 +275,10 @@ fn run_visible(
         ..Identity::default()
     };
     let facts = Facts::of(config);
+    let desk = desk(config, bell)?;
     let mut monitor = qmp.map(|qmp| {
-        let monitor = qmp.command(Rc::clone(&lifecycle), Rc::clone(&machine), identity, facts);
+        let machine = Rc::clone(&machine);
+        let monitor = qmp.command(Rc::clone(&lifecycle), machine, identity, facts, desk);
         monitor.with_consoles(lines.consoles())
     });
     if let Some(monitor) = &monitor {
@@ -315,6 +318,9 @@ fn run_visible(
     }
 
     signals::tearing_down();
+    if let Some(monitor) = &monitor {
+        monitor.cancel_all();
+    }
     tear_down(
         &lifecycle,
         &machine,
@@ -349,6 +355,20 @@ fn trace(config: &Config) -> Result<Option<Recorder>, Error> {
     recorder
         .map(Some)
         .map_err(|source| Error::Trace { path, source })
+}
+
+/// Where dumps of the guest's memory go, if the user allows any and somebody can ask for one.
+fn desk(config: &Config, bell: &Arc<Doorbell>) -> Result<Option<Desk>, Error> {
+    let Some(path) = config.dump_dir.as_ref().filter(|_| config.has_monitor()) else {
+        return Ok(None);
+    };
+    let wanted = confinement(config);
+    let desk = Desk::open(path, Arc::clone(bell), move |directory| {
+        sandbox::enter_dumper(wanted, directory).map_err(std::io::Error::other)
+    });
+    let path = path.clone();
+    desk.map(Some)
+        .map_err(|source| Error::DumpDirectory { path, source })
 }
 
 fn build(

@@ -8,7 +8,6 @@ pub(super) const UNREACHED: &[(RunState, &str)] = &[
     (InMigrate, "there is no migration"),
     (PostMigrate, "there is no migration"),
     (FinishMigrate, "there is no migration"),
-    (SaveVm, "there are no snapshots"),
     (RestoreVm, "there are no snapshots"),
     (Colo, "there is no COLO"),
     (IoError, "there are no disks"),

@@ -51,6 +51,18 @@ impl Call {
     pub fn number(&self) -> Option<u32> {
         self.arguments.number
     }
+
+    /// The file that the line names: [`Parameter::File`].
+    #[must_use]
+    pub fn file(&self) -> Option<&str> {
+        self.arguments.file.as_deref()
+    }
+
+    /// One of the numbers of 64 bits in the line, from 0, if there is one: [`Parameter::Wide`].
+    #[must_use]
+    pub fn wide(&self, index: usize) -> Option<u64> {
+        self.arguments.wide.get(index).copied()
+    }
 }
 
 struct Entry<C> {
@@ -115,7 +127,15 @@ impl<C> Console<C> {
     where
         F: Fn(&mut C, &Call) -> Result<String, CommandError> + Send + Sync + 'static,
     {
-        add(&mut self.commands, Usage::new(names, help), handler);
+        self.command_taking(Usage::new(names, help), handler)
+    }
+
+    /// Adds a command that takes something after its name.
+    pub fn command_taking<F>(&mut self, usage: Usage, handler: F) -> &mut Self
+    where
+        F: Fn(&mut C, &Call) -> Result<String, CommandError> + Send + Sync + 'static,
+    {
+        add(&mut self.commands, usage, handler);
         self
     }
 

@@ -10,6 +10,10 @@ pub enum Parameter {
     Flag(char),
     /// A number of 32 bits: decimal, hexadecimal with `0x`, octal with `0`.
     Number,
+    /// A number of 64 bits, in the same forms.
+    Wide,
+    /// The name of a file: a word, or more in double quotes. It may not be left out.
+    File,
 }
 
 /// A command's names, and what the help says of it.
@@ -58,6 +62,8 @@ impl Usage {
 pub(super) struct Arguments {
     pub(super) flags: Vec<char>,
     pub(super) number: Option<u32>,
+    pub(super) wide: Vec<u64>,
+    pub(super) file: Option<String>,
 }
 
 /// Why that cannot be read.
@@ -73,6 +79,8 @@ pub(super) enum Fault {
     TooWide,
     /// More than the command takes.
     Extraneous,
+    /// No name of a file.
+    NoFile,
 }
 
 impl Fault {
@@ -84,6 +92,7 @@ impl Fault {
             Fault::TooLarge => "number too large".to_owned(),
             Fault::TooWide => format!("'{name}' has failed: integer is for 32-bit values"),
             Fault::Extraneous => format!("{name}: extraneous characters at the end of line"),
+            Fault::NoFile => format!("{name}: filename expected"),
         };
         format!("{what}\nTry \"help {called}\" for more information\n")
     }
@@ -100,8 +109,14 @@ pub(super) fn read(parameters: &[Parameter], text: &str) -> Result<Arguments, Fa
                     continue;
                 };
                 let option = after.chars().next().unwrap_or('-');
-                let after = after.strip_prefix(*letter);
-                rest = after.ok_or(Fault::Option(option))?;
+                let Some(after) = after.strip_prefix(*letter) else {
+                    // It may be a later one: they come in the order of the usage.
+                    if parameters.contains(&Parameter::Flag(option)) {
+                        continue;
+                    }
+                    return Err(Fault::Option(option));
+                };
+                rest = after;
                 arguments.flags.push(*letter);
             }
             Parameter::Number => {
@@ -113,6 +128,19 @@ pub(super) fn read(parameters: &[Parameter], text: &str) -> Result<Arguments, Fa
                 arguments.number = Some(u32::try_from(number).map_err(|_| Fault::TooWide)?);
                 rest = after;
             }
+            Parameter::Wide => {
+                let Some(first) = rest.chars().next() else {
+                    continue;
+                };
+                let (number, after) = number(rest).ok_or(Fault::Character(first))?;
+                arguments.wide.push(number.ok_or(Fault::TooLarge)?);
+                rest = after;
+            }
+            Parameter::File => {
+                let (file, after) = file(rest).ok_or(Fault::NoFile)?;
+                arguments.file = Some(file.to_owned());
+                rest = after;
+            }
         }
         rest = rest.trim_start_matches(is_space);
     }
@@ -121,6 +149,15 @@ pub(super) fn read(parameters: &[Parameter], text: &str) -> Result<Arguments, Fa
     } else {
         Err(Fault::Extraneous)
     }
+}
+
+/// The name of a file at the front, and what follows it.
+fn file(text: &str) -> Option<(&str, &str)> {
+    if let Some(quoted) = text.strip_prefix('"') {
+        return quoted.split_once('"');
+    }
+    let end = text.find(is_space).unwrap_or(text.len());
+    (end > 0).then(|| text.split_at(end))
 }
 
 /// The number at the front, as C reads one, and what follows it. The inner value is missing if 64
@@ -147,7 +184,33 @@ mod tests {
 
     fn ok(flags: &[char], number: Option<u32>) -> Result<Arguments, Fault> {
         let flags = flags.to_vec();
-        Ok(Arguments { flags, number })
+        Ok(Arguments {
+            flags,
+            number,
+            ..Arguments::default()
+        })
+    }
+
+    #[test]
+    fn a_file_and_wide_numbers() {
+        const ALL: &[Parameter] = &[
+            Parameter::Flag('d'),
+            Parameter::File,
+            Parameter::Wide,
+            Parameter::Wide,
+        ];
+        let arguments = read(ALL, " -d /tmp/x 0x100000000 3").unwrap();
+        assert_eq!(arguments.file.as_deref(), Some("/tmp/x"));
+        assert_eq!(arguments.wide, [1 << 32, 3]);
+        let arguments = read(ALL, "\"two words\"").unwrap();
+        assert_eq!(arguments.file.as_deref(), Some("two words"));
+        assert_eq!(read(ALL, "-d"), Err(Fault::NoFile));
+        let flags: &[_] = &[Parameter::Flag('a'), Parameter::Flag('b')];
+        assert_eq!(read(flags, "-b"), ok(&['b'], None));
+        assert_eq!(read(flags, "-c"), Err(Fault::Option('c')));
+        assert_eq!(read(ALL, "\"open"), Err(Fault::NoFile));
+        assert_eq!(read(ALL, "x y"), Err(Fault::Character('y')));
+        assert_eq!(read(ALL, "x 1 2 3"), Err(Fault::Extraneous));
     }
 
     #[test]

@@ -141,6 +141,8 @@ pub(super) fn cont<C: RunStateContext>(context: &mut C, _: NoArguments) -> Reply
 }
 
 pub(super) fn system_reset<C: RunStateContext>(context: &mut C, _: NoArguments) -> Reply {
+    // QEMU does not ask, and dies of it.
+    no_dump(context)?;
     // The posting thread is the main loop's own: it has no vCPU to hold.
     let _ = context
         .lifecycle()

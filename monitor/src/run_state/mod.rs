@@ -54,7 +54,7 @@ pub trait RunStateContext {
         false
     }
 
-    /// Whether the guest's memory is being dumped. `stop` and `cont` are refused then.
+    /// Whether the guest's memory is being dumped. `stop`, `cont` and `system_reset` are refused then.
     fn dump_in_progress(&self) -> bool {
         false
     }

@@ -248,6 +248,8 @@ pub(crate) struct Config {
     pub(crate) shutdown_timeout: Option<Duration>,
     /// Where the lifecycle's trace goes.
     pub(crate) trace: Option<PathBuf>,
+    /// Where dumps of the guest's memory may go.
+    pub(crate) dump_dir: Option<PathBuf>,
 }
 
 /// Reads the command line; `args` begins with the program's name.
@@ -352,6 +354,7 @@ fn config(options: Options, actions: Actions) -> Result<Config, UsageError> {
             .map(values::shutdown_timeout)
             .transpose()?,
         trace: options.trace.clone(),
+        dump_dir: options.dump_dir.clone(),
         guest: guest(options)?,
     })
 }

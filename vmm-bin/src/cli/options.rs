@@ -188,6 +188,9 @@ pub(super) struct Options {
     /// Write the lifecycle's trace to this file, at most 64 MiB; `vmm-bin trace --help` looks at it
     #[arg(long, value_name = "FILE", help_heading = "Lifecycle")]
     pub(super) trace: Option<PathBuf>,
+    /// Allow the monitor's `dump-guest-memory` to write files below this directory
+    #[arg(long, value_name = "DIR", help_heading = "Lifecycle")]
+    pub(super) dump_dir: Option<PathBuf>,
 
     /// What a system call that its thread has no use for does:
     /// end the program (on), nothing (off), a line in the kernel's log (log)

@@ -24,9 +24,9 @@ use super::acpi::Tables;
 use super::board::{Board, Shape};
 use super::boot::{BootSource, Images};
 use super::clock::VirtualClock;
-use super::cpu::{self, BootState, Dump, RealMode};
+use super::cpu::{self, BootState, CoreRegisters, Dump, RealMode};
 use super::error::Error;
-use super::memory::{Backing, Memory};
+use super::memory::{Backing, Memory, Snapshot};
 use super::rtc_time::RtcTime;
 use super::vcpu_run::{GuestEvents, Handler, HoldGate};
 use super::watchdogs::Watchdogs;
@@ -242,6 +242,31 @@ impl Machine {
         let dump = self.vcpus.run_on(VcpuId(cpu), deadline, read)?;
         let dump = dump.map_err(Error::kvm("reading the registers"))?;
         Ok(dump.map(|dump| dump.to_string()))
+    }
+
+    /// The registers of each vCPU that executes anything, by its number.
+    ///
+    /// # Errors
+    /// When a vCPU is too busy until `deadline`, or KVM refuses.
+    pub(crate) fn core_registers(
+        &self,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<(u32, CoreRegisters)>, Error> {
+        let read = |vcpu: &mut Vcpu| {
+            let kvm = vcpu.kvm();
+            kvm.map(|kvm| CoreRegisters::read(kvm.fd())).transpose()
+        };
+        let mut cpus = Vec::new();
+        for (VcpuId(index), read) in self.vcpus.run_on_all(deadline, read) {
+            let registers = read?.map_err(Error::kvm("reading the registers"))?;
+            cpus.extend(registers.map(|registers| (index, registers)));
+        }
+        Ok(cpus)
+    }
+
+    /// The guest's memory, for somebody who reads it on another thread while the VM stands.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.memory.snapshot()
     }
 
     /// How many nanoseconds of the host's time there are until [`tick`](Self::tick) is due, while

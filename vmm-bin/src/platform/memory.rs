@@ -8,9 +8,11 @@
 //! reference into it is ever made.
 
 mod backing;
+mod snapshot;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use devices::fw_cfg::GuestMemory;
 
@@ -19,6 +21,8 @@ use vm_memory::{
 };
 
 pub(crate) use self::backing::{Backing, Region};
+
+pub(crate) use self::snapshot::Snapshot;
 
 use self::backing::HUGE_PAGE;
 use super::error::Error;
@@ -38,6 +42,8 @@ pub(crate) struct Memory {
     regions: Regions,
     ram: u64,
     firmware: Option<u64>,
+    /// How often it was cleared.
+    lives: Arc<AtomicU64>,
 }
 
 /// A range of RAM: from and to (exclusive), guest-physical.
@@ -73,6 +79,7 @@ impl Memory {
             regions,
             ram,
             firmware,
+            lives: Arc::default(),
         })
     }
 
@@ -151,11 +158,17 @@ impl Memory {
         Arc::new(Dma(self.regions.clone(), self.firmware.is_some()))
     }
 
+    /// What it holds until it is cleared, if nobody writes to it.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.regions.clone(), Arc::clone(&self.lives))
+    }
+
     /// Makes all of it zero, and gives it back to the host.
     ///
     /// # Errors
     /// What the host says.
     pub(crate) fn clear(&self) -> Result<(), Error> {
+        self.lives.fetch_add(1, Ordering::AcqRel);
         for region in self.regions.iter() {
             region.clear().map_err(|error| Error::MemoryAccess {
                 address: region.start_addr().0,

@@ -36,11 +36,11 @@ mod watchdogs;
 
 pub(crate) use self::accel::{Choice as Accelerator, Vcpu};
 pub(crate) use self::boot::{BootSource, FlatImage};
-pub(crate) use self::cpu::CpuFeatures;
+pub(crate) use self::cpu::{CoreRegisters, CpuFeatures};
 pub(crate) use self::error::Error;
 pub(crate) use self::kvm::{DEVICE as KVM_DEVICE, Device as KvmDevice, MOST_CPUS};
 pub(crate) use self::machine::{Config, Machine, Outlets};
-pub(crate) use self::memory::Backing;
+pub(crate) use self::memory::{Backing, Snapshot};
 pub(crate) use self::rtc_time::{RtcSource, RtcTime};
 pub(crate) use self::vcpu_run::{DebugHit, GuestEvents, GuestExit, Onward};
 pub(crate) use self::watchdogs::Watchdogs;

@@ -1,14 +1,14 @@
 //! What the threads may do to files, the network, devices and other processes, whatever system
 //! call they find for it: Landlock.
 //!
-//! | | main loop | vCPUs, writer |
-//! |---|---|---|
-//! | own sockets and PID file | removed, in the directories where they are | no |
-//! | files beneath a directory of [`Paths::allow_beneath`] | made, read, written, removed | no |
-//! | any other path | no | no |
-//! | TCP and UDP: bind, connect; Unix sockets: connect | no | no |
-//! | ioctl of a device that is opened from here on | no | no |
-//! | signals to other processes | no | no |
+//! | | main loop | vCPUs, writer | dumper |
+//! |---|---|---|---|
+//! | own sockets and PID file | removed, in the directories where they are | no | no |
+//! | files beneath the directory for dumps ([`Paths::allow_beneath`]) | no | no | made, read, written, removed |
+//! | any other path | no | no | no |
+//! | TCP and UDP: bind, connect; Unix sockets: connect | no | no | no |
+//! | ioctl of a device that is opened from here on | no | no | no |
+//! | signals to other processes | no | no | no |
 //!
 //! What is open stays usable: Landlock looks when something is opened, not when it is used. What a
 //! kernel does not know yet it does not restrict, and the rest counts all the same.
@@ -123,12 +123,8 @@ impl<'a> Paths<'a> {
         self.removed.insert(parent.unwrap_or(Path::new(".")));
     }
 
-    /// The main loop makes, writes, reads and removes plain files in this directory and below it,
+    /// The thread makes, writes, reads and removes plain files in this directory and below it,
     /// by whatever path, as far as its filter of system calls lets it open any.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "no command writes to a directory yet")
-    )]
     pub(crate) fn allow_beneath(&mut self, directory: BorrowedFd<'a>) {
         self.written.push(directory);
     }

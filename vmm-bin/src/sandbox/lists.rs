@@ -2,8 +2,9 @@
 //!
 //! An entry that is not obvious says who needs it. An entry that nobody needs any more goes.
 //!
-//! The rule that must never be broken: nothing here opens, connects, starts or executes anything,
-//! and nothing makes memory executable.
+//! The rule that must never be broken: nothing here connects, starts or executes anything, nothing makes
+//! memory executable, and nothing opens a file but the thread that writes dumps, which serves no guest and
+//! no client, and which there is only if the command line names a directory for dumps.
 
 use Condition::{Has, Is, Lacks, OwnProcess};
 use libc::c_long;
@@ -103,6 +104,13 @@ pub(super) const WRITER: Role = Role {
     requests: &[],
 };
 
+/// The thread that writes dumps, and the only one that opens a file: below the directory that the
+/// command line names for them.
+pub(super) const DUMPER: Role = Role {
+    calls: &[MEMORY, THREADS, OUTPUT, DUMPS, THREAD_END],
+    requests: &[],
+};
+
 /// The allocator's. What it maps is its own, and never code.
 const MEMORY: &[Allowed] = &[
     any(libc::SYS_brk),
@@ -179,6 +187,17 @@ const STREAMS: &[Allowed] = &[
 
 /// Firmware reads the kernel that it is to boot, from files that are open.
 const FIRMWARE: &[Allowed] = &[any(libc::SYS_pread64)];
+
+/// A dump: a file of another name, which gets its own when it is complete, or is removed.
+const DUMPS: &[Allowed] = &[
+    any(libc::SYS_openat2),
+    any(libc::SYS_newfstatat),
+    any(libc::SYS_pwrite64),
+    any(libc::SYS_ftruncate),
+    any(libc::SYS_renameat2),
+    // Files only.
+    only(libc::SYS_unlinkat, &[Is(2, 0)]),
+];
 
 /// Images that are loaded again at a reset, from files that are open.
 const FILES: &[Allowed] = &[

@@ -24,6 +24,7 @@ mod lists;
 mod query;
 mod requests;
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -97,6 +98,17 @@ pub(crate) fn enter(
 /// See [`Error`].
 pub(crate) fn enter_writer(wanted: Wanted) -> Result<(), Error> {
     Confinement::new(wanted, &lists::WRITER, &Paths::default())?.enter()?;
+    Ok(())
+}
+
+/// Confines the calling thread, which writes dumps: it may make files beneath `directory`.
+///
+/// # Errors
+/// See [`Error`].
+pub(crate) fn enter_dumper(wanted: Wanted, directory: BorrowedFd<'_>) -> Result<(), Error> {
+    let mut paths = Paths::default();
+    paths.allow_beneath(directory);
+    Confinement::new(wanted, &lists::DUMPER, &paths)?.enter()?;
     Ok(())
 }
 

@@ -111,6 +111,7 @@ fn role(name: &str) -> &'static Role {
         "main loop" => &lists::MAIN_LOOP,
         "vCPU" => &lists::VCPU,
         "writer" => &lists::WRITER,
+        "dumper" => &lists::DUMPER,
         other => panic!("{other} is no role"),
     }
 }
@@ -156,7 +157,7 @@ fn attempt(role: &str, what: &str) -> Option<i32> {
 
 #[test]
 fn what_is_not_listed_ends_the_process() {
-    for role in ["main loop", "vCPU", "writer"] {
+    for role in ["main loop", "vCPU", "writer", "dumper"] {
         for (what, _) in FORBIDDEN {
             assert_eq!(attempt(role, what), Some(libc::SIGSYS), "{role}: {what}");
         }
@@ -165,7 +166,7 @@ fn what_is_not_listed_ends_the_process() {
 
 #[test]
 fn what_a_thread_needs_goes_on() {
-    for role in ["main loop", "vCPU", "writer"] {
+    for role in ["main loop", "vCPU", "writer", "dumper"] {
         for (what, _) in ALLOWED {
             assert_eq!(attempt(role, what), None, "{role}: {what}");
         }
@@ -174,7 +175,7 @@ fn what_a_thread_needs_goes_on() {
 
 #[test]
 fn a_crash_looks_like_one() {
-    for role in ["main loop", "vCPU", "writer"] {
+    for role in ["main loop", "vCPU", "writer", "dumper"] {
         assert_eq!(attempt(role, CRASH.0), Some(libc::SIGABRT), "{role}");
     }
 }
@@ -224,7 +225,12 @@ fn a_kernel_without_filters_is_named_with_what_to_do() {
 
 #[test]
 fn lists_contradict_themselves_nowhere_and_are_short() {
-    for (name, most) in [("main loop", 45), ("vCPU", 24), ("writer", 23)] {
+    for (name, most) in [
+        ("main loop", 45),
+        ("vCPU", 24),
+        ("writer", 23),
+        ("dumper", 29),
+    ] {
         let mut calls: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for allowed in role(name).calls.iter().copied().flatten() {
             calls

@@ -12,6 +12,7 @@
 //! needs, so that nothing of the life before shows through.
 
 mod boot_state;
+mod core;
 mod cpuid;
 mod dump;
 mod hyperv;
@@ -19,6 +20,7 @@ mod power_on;
 mod real_mode;
 
 pub(crate) use self::boot_state::{BootState, write_boot_structures};
+pub(crate) use self::core::CoreRegisters;
 pub(crate) use self::cpuid::{for_cpu as cpuid_for, offer_tsc_deadline};
 pub(crate) use self::dump::Dump;
 pub(crate) use self::hyperv::{announce as announce_hyperv, crash_registers};
