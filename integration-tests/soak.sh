@@ -28,6 +28,7 @@ hammer       HAMMER_SECONDS=600 of a guest that reads and writes at random
 powers       POWERS_SECONDS=600 of a guest at the power registers
 load         the monitor of a VM under LOAD=16 times the load
 endings      ENDINGS=2000 ends of the program at a random time
+mutants      bugs that cargo-mutants makes in runstate, notifiers and lifecycle: the tests find nine of ten; SHARD=0/8 takes an eighth
 ports        PORT_PAUSES=5000 stops at each port that a guest uses
 LIST
 }
@@ -50,7 +51,7 @@ soak() {
     shift 2
     before=$(load)
     printf '== %s\n' "$name" >&2
-    if "$@" >"$log" 2>&1 </dev/null && said=$("$figures" <"$log") && [ -n "$said" ]; then
+    if "$@" >"$log" 2>&1 </dev/null && said=$($figures <"$log") && [ -n "$said" ]; then
         row "$name" $((SECONDS - begin)) "$before" "$said"
     else
         status=1
@@ -114,7 +115,7 @@ soak_monitor() { MONITOR_LOAD=full soak monitor passed cargo test --locked -p mo
 soak_pauses() {
     local factor=${VCPU_SOAK:-100}
     cycles() { sized "pauses: $factor x 10000 spinning, $factor x 2000 in port and in memory accesses, $factor x 1000 halted"; }
-    VCPU_SOAK=$factor soak pauses cycles cargo test --locked --release -p vcpu --features kvm --test kvm pauses::
+    VCPU_SOAK=$factor soak pauses cycles cargo test --locked -p vcpu --features kvm --test kvm pauses::
 }
 soak_resets() {
     cycles() { sized "$RESETS resets"; }
@@ -138,6 +139,31 @@ soak_ports() {
     stops() { sized "$PORT_PAUSES stops at each port"; }
     export PORT_PAUSES=${PORT_PAUSES:-5000}
     soak ports stops whole_vm interrupted::stops_while
+}
+
+# mutants CRATE: against its tests, but for the exhaustive ones, loom's, and those that run the compiler: too slow, once a mutant.
+mutants() {
+    local file name tests=() found=$CARGO_TARGET_DIR/mutants/$1
+    for file in "$1"/tests/*.rs; do
+        name=$(basename "$file" .rs)
+        [[ $1/$name =~ ^(lifecycle/model|.*/loom|.*/compile_fail)$ ]] || tests+=(--test "$name")
+    done
+    rm -rf "$found"
+    mkdir -p "$found"
+    cargo mutants -p "$1" -j1 --minimum-test-timeout 60 --output "$found" ${SHARD:+--shard "$SHARD"} \
+        -- --lib --examples "${tests[@]}"
+    found=$found/mutants.out
+    killed=$(cat "$found"/{caught,timeout}.txt | wc -l) missed=$(wc -l <"$found/missed.txt")
+    cat "$found/missed.txt"
+    echo "$killed killed, $missed not${SHARD:+, shard $SHARD}"
+    [ $((killed * 10)) -ge $(((killed + missed) * 9)) ] && [ "$killed" -gt 0 ]
+}
+soak_mutants() {
+    local crate
+    command -v cargo-mutants >/dev/null || { echo 'cargo-mutants is missing: cargo install cargo-mutants --locked' >&2; status=1; return; }
+    for crate in ${MUTANTS:-runstate notifiers lifecycle}; do
+        LIFECYCLE_SCENARIOS=1000 soak "mutants of $crate" 'tail -n 1' mutants "$crate"
+    done
 }
 
 [ $# -gt 0 ] || { soaks; exit 0; }

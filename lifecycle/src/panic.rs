@@ -7,13 +7,14 @@
 //! ```
 //!
 //! The rule that must never be broken: a post that finds the slot in use goes without its
-//! information. It never waits, and a guest that panics in a loop makes nothing grow.
+//! information. It never waits, and a guest that panics in a loop makes nothing grow. Whoever only looks sees what one post
+//! said, and never parts of two: each post has a number.
 
 use core::fmt;
 
 use crate::names::qapi_enum;
 use crate::policy::{Actions, PanicAction, ShutdownAction};
-use crate::sync::{AtomicU8, AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 qapi_enum! {
     /// What is done about a guest panic: a member of its event (QEMU, `GuestPanicAction`).
@@ -102,9 +103,12 @@ pub const fn panic_action(actions: Actions) -> GuestPanicAction {
     }
 }
 
-const EMPTY: u8 = 0;
-const WRITING: u8 = 1;
-const READY: u8 = 2;
+/// Where the slot is, in the low bits of its state; above them the number of the post.
+const PLACE: u32 = 3;
+const EMPTY: u32 = 0;
+const WRITING: u32 = 1;
+const READY: u32 = 2;
+const NUMBER: u32 = 4;
 
 const KIND_NONE: u64 = 0;
 const KIND_HYPER_V: u64 = 1;
@@ -113,47 +117,54 @@ const KIND_S390: u64 = 2;
 /// One pending report of a guest, with what the guest told. Any number of posters, one taker.
 #[derive(Debug, Default)]
 pub(crate) struct PanicLatch {
-    state: AtomicU8,
+    state: AtomicU32,
     words: [AtomicU64; 6],
 }
 
 impl PanicLatch {
     /// Posts. `false`: one was pending already, which now stands for both.
     pub(crate) fn post(&self, info: Option<PanicInfo>) -> bool {
-        let claimed =
-            self.state
-                .compare_exchange(EMPTY, WRITING, Ordering::Acquire, Ordering::Relaxed);
-        if claimed.is_err() {
+        let claim = |state: u32| {
+            (state & PLACE == EMPTY).then_some((state & !PLACE).wrapping_add(NUMBER) | WRITING)
+        };
+        let Ok(empty) = self
+            .state
+            .fetch_update(Ordering::Acquire, Ordering::Relaxed, claim)
+        else {
             return false;
-        }
+        };
         for (slot, word) in self.words.iter().zip(pack(info)) {
-            slot.store(word, Ordering::Relaxed);
+            // Who sees this word sees the claim, too.
+            slot.store(word, Ordering::Release);
         }
-        self.state.store(READY, Ordering::Release);
+        let ready = (empty & !PLACE).wrapping_add(NUMBER) | READY;
+        self.state.store(ready, Ordering::Release);
         true
     }
 
-    /// Whether there is something to take.
-    pub(crate) fn is_pending(&self) -> bool {
-        self.state.load(Ordering::Acquire) == READY
-    }
-
-    /// What is pending, left where it is.
+    /// What is pending, left where it is. Begins again when it was taken meanwhile, and another post came.
     pub(crate) fn peek(&self) -> Option<Option<PanicInfo>> {
-        self.is_pending().then(|| {
+        loop {
+            let state = self.state.load(Ordering::Acquire);
+            if state & PLACE != READY {
+                return None;
+            }
             let mut words = [0; 6];
             for (word, slot) in words.iter_mut().zip(&self.words) {
-                *word = slot.load(Ordering::Relaxed);
+                *word = slot.load(Ordering::Acquire);
             }
-            unpack(words)
-        })
+            let now = self.state.load(Ordering::Relaxed);
+            if now & !PLACE == state & !PLACE {
+                return Some(unpack(words));
+            }
+        }
     }
 
-    /// Takes what is pending.
+    /// Takes what is pending. For the one taker.
     pub(crate) fn take(&self) -> Option<Option<PanicInfo>> {
         let pending = self.peek();
         if pending.is_some() {
-            self.state.store(EMPTY, Ordering::Release);
+            self.state.fetch_and(!PLACE, Ordering::Release);
         }
         pending
     }

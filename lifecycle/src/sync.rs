@@ -1,9 +1,9 @@
 //! The one place that knows which atomics the latches are made of: the real ones, or loom's.
 
 #[cfg(loom)]
-pub(crate) use self::model::{AtomicBool, AtomicU8, AtomicU64};
+pub(crate) use self::model::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU32, Ordering};
+pub(crate) use loom::sync::atomic::Ordering;
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
@@ -37,5 +37,5 @@ mod model {
             }
         )*};
     }
-    atomics!(AtomicBool of bool, AtomicU8 of u8, AtomicU64 of u64);
+    atomics!(AtomicBool of bool, AtomicU8 of u8, AtomicU32 of u32, AtomicU64 of u64);
 }

@@ -1,4 +1,5 @@
-//! Requests of other threads against the main loop, in every interleaving.
+//! Requests of other threads against the main loop, in every interleaving (of an observer's, up to a number of
+//! preemptions).
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --release -p lifecycle --test loom --target-dir target/loom`
 //!
@@ -133,7 +134,10 @@ fn post(main: &MainLoop, post: impl FnOnce(&Requests) + 'static) -> thread::Join
 }
 
 fn model(f: impl Fn() + Sync + Send + 'static) {
-    let mut builder = Builder::new();
+    explore(Builder::new(), f);
+}
+
+fn explore(mut builder: Builder, f: impl Fn() + Sync + Send + 'static) {
     builder.max_branches = 10_000;
     let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counter = Arc::clone(&count);
@@ -335,6 +339,32 @@ fn the_information_of_two_panics_is_not_mixed() {
             };
             assert_eq!(*rest, [*first; 4]);
         }
+    });
+}
+
+/// Whoever looks at what is pending sees one panic or the other.
+#[test]
+fn an_observer_does_not_see_a_mixture_of_two_panics() {
+    // An observer looks at every latch, and a turn takes every one: too many interleavings for all of them.
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(1);
+    explore(builder, || {
+        let main = MainLoop::running();
+        main.vm.policy().set_panic(PanicAction::None);
+        let panic = |number| {
+            let info = Some(PanicInfo::HyperV([number; 5]));
+            main.vm.requests().guest_panicked(info);
+        };
+        panic(1);
+        let observer = post(&main, |requests| {
+            if let Some(Some(PanicInfo::HyperV([first, rest @ ..]))) = requests.snapshot().panicked
+            {
+                assert_eq!(rest, [first; 4]);
+            }
+        });
+        main.turn();
+        panic(2);
+        observer.join().unwrap();
     });
 }
 

@@ -1,8 +1,9 @@
 //! What is refused, and in what words.
 
 use runstate::{
-    BufferTooSmall, InvalidTransition, QEMU_7_2, QEMU_10_2, RunState, RunStateCell, Snapshot,
-    State, StateCell, TransitionTable, UnknownState, restore, store, store_with_nul, transition,
+    BufferTooSmall, InvalidTransition, MAX_STATES, QEMU_7_2, QEMU_10_2, RunState, RunStateCell,
+    Snapshot, State, StateCell, TransitionTable, UnknownState, restore, store, store_with_nul,
+    transition,
 };
 
 #[test]
@@ -135,7 +136,26 @@ fn a_table_that_makes_no_sense_is_not_built() {
             "{pairs:?}"
         );
     }
-    assert!(!QEMU_10_2.allows_index(usize::MAX, 0) && !QEMU_10_2.allows_index(0, usize::MAX));
+    // There can be 32 states: what would be the 33rd is not the first one.
+    for index in 0..RunState::COUNT {
+        for beyond in [MAX_STATES, usize::MAX] {
+            assert!(!QEMU_10_2.allows_index(index, beyond));
+            assert!(!QEMU_10_2.allows_index(beyond, index));
+        }
+    }
+}
+
+#[test]
+fn what_a_failed_assertion_prints_tells_states_and_edges() {
+    let table = TransitionTable::<RunState>::from_indices(&[(0, 1)]).unwrap();
+    assert_eq!(format!("{table:?}"), "[(Debug, InMigrate)]");
+    let cell = StateCell::new(RunState::Paused);
+    assert_eq!(
+        format!("{cell:?}"),
+        "StateCell(Snapshot { state: Paused, generation: 0 })"
+    );
+    let unknown = RunState::from_name("truth").unwrap_err();
+    assert_eq!(format!("{unknown:?}"), "UnknownState");
 }
 
 /// A set of states that breaks the rule of its trait.

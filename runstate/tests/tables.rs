@@ -84,6 +84,8 @@ fn what_came_between_the_editions_is_fourteen_edges() {
             .count(),
         0
     );
+    assert!(QEMU_10_2.contains(&QEMU_7_2));
+    assert!(!QEMU_7_2.contains(&QEMU_10_2));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 #![cfg(all(shuttle, feature = "test-utilities"))]
 #![expect(clippy::unwrap_used, reason = "a test may fail by unwrapping")]
 
+use shuttle::sync::{Arc, Mutex};
 use shuttle::thread;
 use vcpu::fake::{FakeVcpu, Step};
 use vcpu::{Control, VcpuId, VcpuSet, VcpuState};
@@ -117,5 +118,68 @@ fn hot_add_and_remove_against_pauses() {
         pauser.join().unwrap();
         adder.join().unwrap();
         set.shutdown(None).unwrap();
+    });
+}
+
+#[test]
+fn pauses_in_exit_handlers_against_a_clients() {
+    explore(|| {
+        let set = VcpuSet::new(|_, _| {});
+        for id in 0..2 {
+            let (vcpu, inside) = (FakeVcpu::new(), set.clone());
+            vcpu.guest().push(Step::access(move || {
+                inside.pause_all(None).unwrap().resume();
+                Control::Continue
+            }));
+            set.add(VcpuId(id), vcpu).unwrap();
+        }
+        for _ in 0..2 {
+            set.pause_all(None).unwrap().resume();
+        }
+        set.shutdown(None).unwrap();
+    });
+}
+
+#[test]
+fn a_device_lock_is_free_in_a_pause() {
+    explore(|| {
+        let set = VcpuSet::new(|_, _| {});
+        let device = Arc::new(Mutex::new(0));
+        for id in 0..3 {
+            let vcpu = FakeVcpu::new();
+            for _ in 0..2 {
+                let device = Arc::clone(&device);
+                vcpu.guest().push(Step::access(move || {
+                    *device.lock().unwrap() += 1;
+                    Control::Continue
+                }));
+            }
+            set.add(VcpuId(id), vcpu).unwrap();
+        }
+        for _ in 0..3 {
+            let guard = set.pause_all(None).unwrap();
+            assert!(device.try_lock().is_ok(), "an access is under way");
+            guard.resume();
+        }
+        set.shutdown(None).unwrap();
+    });
+}
+
+#[test]
+fn the_end_of_all_against_pauses() {
+    explore(|| {
+        let set = set_of(2);
+        let vcpu = FakeVcpu::new();
+        vcpu.guest().push(Step::access(|| Control::Exited));
+        set.add(VcpuId(2), vcpu).unwrap();
+        let pauser = set.clone();
+        let pauser = thread::spawn(move || {
+            for _ in 0..3 {
+                pauser.pause_all(None).unwrap().resume();
+            }
+        });
+        set.shutdown(None).unwrap();
+        assert!(set.vcpus().is_empty());
+        pauser.join().unwrap();
     });
 }
