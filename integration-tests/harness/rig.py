@@ -39,6 +39,8 @@ INSIDE_TRACES = pathlib.Path("/tmp/traces")
 #: An outer machine that died, or a guest that broke, this often under the same test was killed by the test.
 MOST_DEATHS = 3
 OUTER_MODULES = ("kvm-amd",)
+#: The program that emulates the outer machine.
+EMULATOR = os.environ.get("RIG_QEMU", "qemu-system-x86_64")
 #: Parts of Python's library that no test imports.
 NOT_NEEDED = ("test", "idlelib", "lib2to3", "tkinter", "ensurepip", "pydoc_data", "turtledemo", "distutils")
 
@@ -150,10 +152,16 @@ def command(kernel, root, append=""):
     the time, so that one which should have woken up does so at its next tick, and not when chance has it.
     """
     return [
-        "qemu-system-x86_64", "-accel", "tcg,thread=multi,tb-size=512", "-smp", "2", "-cpu", "EPYC,+svm,+npt", "-m", "3072",
+        EMULATOR, "-accel", "tcg,thread=multi,tb-size=512", "-smp", "2", "-cpu", "EPYC,+svm,+npt", "-m", "3072",
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-kernel", str(kernel.bzimage), "-initrd", str(root),
         "-append", f"console=ttyS0 softlockup_panic=1 panic=-1 transparent_hugepage=madvise nohz=off {append}".strip(),
     ]
+
+
+def emulator_version():
+    """The emulator's major version."""
+    text = subprocess.run([EMULATOR, "--version"], capture_output=True, text=True, check=True).stdout
+    return int(re.search(r"version (\d+)", text).group(1))
 
 
 def environment(budget):
@@ -162,7 +170,7 @@ def environment(budget):
         "VMM_BIN": "/rig/vmm-bin", "CASE_BZIMAGE": "/rig/bzImage", "CASE_VMLINUX": "/rig/vmlinux", "CASE_INITRD": "/rig/initrd",
         "CASE_GENERIC": "/rig/generic", "CASE_GENERIC_INITRD": "/rig/generic-initrd",
         "CASE_PATIENCE": "40", "SLOWNESS": SLOWNESS, "CASE_VMM": os.environ.get("CASE_VMM", "vmm-bin"), "PYTHONUNBUFFERED": "1",
-        "PYTHONDONTWRITEBYTECODE": "1", "CASE_BUDGET": budget, "CASE_EMULATED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1", "CASE_BUDGET": budget, "CASE_EMULATED": emulator_version(),
     }
     return " ".join(f"{name}={value}" for name, value in names.items())
 
