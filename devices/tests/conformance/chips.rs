@@ -8,7 +8,7 @@ use devices::{BusDevice, Clock, IrqProbe, ManualClock, NoNotify, Timed, conforma
 #[cfg(feature = "pit")]
 mod pit_fixture {
     use super::*;
-    use devices::pit::{Pit, State, Wiring};
+    use devices::pit::{Pit, Wiring};
 
     pub(super) struct PitFixture {
         irq: Arc<IrqProbe>,
@@ -80,7 +80,7 @@ mod pit_fixture {
 #[cfg(feature = "pic")]
 mod pic_fixture {
     use super::*;
-    use devices::pic::{Pic, State};
+    use devices::pic::Pic;
 
     pub(super) struct PicFixture {
         processor: Arc<IrqProbe>,

@@ -17,3 +17,4 @@
 mod chips;
 mod faulty;
 mod fixtures;
+mod timed;
