@@ -119,6 +119,3 @@ impl Qtest {
         link.flush();
     }
 }
-
-#[cfg(test)]
-mod tests;
