@@ -32,6 +32,9 @@ pub const CRASHLOADED: u8 = 0x02;
 /// The guest asks to be shut down.
 pub const SHUTDOWN: u8 = 0x04;
 
+/// What guests of QEMU have always been told that is handled: both kinds of panic.
+pub const DEFAULT_EVENTS: u8 = PANICKED | CRASHLOADED;
+
 /// The events that this device knows.
 const KNOWN: u8 = PANICKED | CRASHLOADED | SHUTDOWN;
 
@@ -47,11 +50,10 @@ pub struct PvPanic {
 pub struct State;
 
 impl PvPanic {
-    /// A device that posts to `power` and tells the guest that both kinds of panic are handled, as
-    /// guests of QEMU have always been told.
+    /// A device that posts to `power` and tells the guest that [`DEFAULT_EVENTS`] are handled.
     pub fn new(power: Arc<dyn PowerSink>) -> Self {
         Self {
-            events: PANICKED | CRASHLOADED,
+            events: DEFAULT_EVENTS,
             power,
             ignored: Counter::new(),
         }

@@ -63,6 +63,12 @@ fn machine(base: &str) -> Machine {
     machine
 }
 
+/// The host's time, in seconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
 /// Hours, minutes, seconds.
 fn time(guest: &mut Client) -> [u8; 3] {
     [HOURS, MINUTES, SECONDS].map(|index| get(guest, index))
@@ -104,12 +110,6 @@ fn from_bcd(value: u8) -> u64 {
 
 #[test]
 fn it_begins_with_the_hosts_time_and_follows_the_guests() {
-    let now = || {
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_secs()
-    };
     for mode in [HOURS_24, HOURS_24 | BINARY] {
         let before = now();
         let mut machine = Machine::start(&["--rtc", "clock=vm"]);
@@ -420,6 +420,33 @@ fn no_register_value_breaks_the_clock() {
     guest.step(SECOND);
     assert_eq!(time(guest), [0x01, 0x02, 0x04]);
     machine.end();
+}
+
+/// Zones that a POSIX `TZ` spells out, so that no database is asked: with and without daylight saving,
+/// which is then on all year; and one that nobody can read, which is UTC.
+#[test]
+fn local_time_is_that_of_the_zone_now() {
+    for (zone, ahead) in [
+        ("UTC0", 0),
+        ("IST-5:30", 19_800),
+        ("NST3:30NDT,0/0,J365/25", -9_000),
+        ("no such zone", 0),
+    ] {
+        for clock in ["vm", "host"] {
+            let base = format!("clock={clock},base=localtime");
+            let before = now().cast_signed() + ahead;
+            let mut program = common::program();
+            let mut machine = Machine::start_from(program.env("TZ", zone), &["--rtc", &base]);
+            set(&mut machine.guest, B, HOURS_24);
+            let bcd = |byte: u8| i64::from(byte >> 4) * 10 + i64::from(byte & 0xf);
+            let [hours, minutes, seconds] = time(&mut machine.guest).map(bcd);
+            let shown = hours * 3600 + minutes * 60 + seconds;
+            // It may have become later between the two looks, and past midnight.
+            let late = (shown - before).rem_euclid(86_400);
+            assert!(late < 600, "{zone}, {clock}: {late} s after {before}");
+            machine.end();
+        }
+    }
 }
 
 /// Sets an alarm for each second, lets it wake the machine, and falls asleep.

@@ -69,7 +69,8 @@ pub(super) struct Options {
     #[arg(long, value_name = "FEATURE=on|off,...", help_heading = "Machine")]
     pub(super) cpu: Option<String>,
     /// Real-time clock: clock=host (goes on while the VM is stopped) or clock=vm (stands with it);
-    /// base=utc (the host's time) or a date and time in UTC that it begins with
+    /// base=utc (the host's time), base=localtime (in its time zone) or a date and time in UTC that it
+    /// begins with
     #[arg(
         long,
         value_name = "clock=WHICH,base=TIME",
@@ -92,7 +93,7 @@ pub(super) struct Options {
     #[arg(
         long,
         value_name = "events=MASK",
-        default_value = "events=3",
+        default_value_t = super::pvpanic::default(),
         verbatim_doc_comment,
         help_heading = "Machine"
     )]

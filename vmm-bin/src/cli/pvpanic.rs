@@ -1,8 +1,13 @@
 //! `--pvpanic`: what the guest is told that it can say there.
 
-use devices::pvpanic::{CRASHLOADED, PANICKED, SHUTDOWN};
+use devices::pvpanic::{CRASHLOADED, DEFAULT_EVENTS, PANICKED, SHUTDOWN};
 
 use super::error::UsageError;
+
+/// What `--pvpanic` is unless it is given.
+pub(super) fn default() -> String {
+    format!("events={DEFAULT_EVENTS}")
+}
 
 /// `--pvpanic`.
 pub(super) fn events(text: &str) -> Result<u8, UsageError> {
@@ -25,6 +30,7 @@ mod tests {
         for mask in 0..=7 {
             assert_eq!(events(&format!("events={mask}")).ok(), Some(mask));
         }
+        assert_eq!(events(&default()).ok(), Some(3), "as in QEMU before 9.1");
         for text in [
             "",
             "events",

@@ -3,7 +3,7 @@
 use std::time::UNIX_EPOCH;
 
 use super::error::UsageError;
-use crate::platform::{RtcSource, RtcTime};
+use crate::platform::{RtcBase, RtcSource, RtcTime};
 
 /// `--rtc`.
 pub(super) fn rtc(text: &str) -> Result<RtcTime, UsageError> {
@@ -14,14 +14,17 @@ pub(super) fn rtc(text: &str) -> Result<RtcTime, UsageError> {
             Some(("clock", "host")) => time.source = RtcSource::Host,
             Some(("clock", "vm")) => time.source = RtcSource::Virtual,
             Some(("clock", _)) => return Err(bad("has an unknown clock", "use host or vm")),
-            Some(("base", "utc")) => time.base_ns = None,
+            Some(("base", "utc")) => time.base = RtcBase::Utc,
+            Some(("base", "localtime")) => time.base = RtcBase::Local,
             Some(("base", date)) => {
                 let date = nanoseconds(date);
-                let remedy = "use utc, or a date and time in UTC such as 2026-01-31T12:00:00";
-                time.base_ns = Some(date.ok_or_else(|| bad("has no such base", remedy))?);
+                let remedy =
+                    "use utc, localtime, or a date and time in UTC such as 2026-01-31T12:00:00";
+                let date = date.ok_or_else(|| bad("has no such base", remedy))?;
+                time.base = RtcBase::At(date);
             }
             _ => {
-                let remedy = "use clock=host|vm and base=utc|DATETIME";
+                let remedy = "use clock=host|vm and base=utc|localtime|DATETIME";
                 return Err(bad("is not known", remedy));
             }
         }
@@ -50,12 +53,14 @@ mod tests {
         let read = |text| rtc(text).unwrap();
         assert_eq!(read("clock=host"), RtcTime::default());
         assert_eq!(read("base=utc,clock=vm").source, RtcSource::Virtual);
-        let date = Some(1_150_502_400_000_000_000);
-        assert_eq!(read("base=2006-06-17").base_ns, date);
-        assert_eq!(read("base=2006-06-17T00:00:00").base_ns, date);
+        assert_eq!(read("base=localtime").base, RtcBase::Local);
+        assert_eq!(read("base=localtime,base=utc").base, RtcBase::Utc);
+        let date = RtcBase::At(1_150_502_400_000_000_000);
+        assert_eq!(read("base=2006-06-17").base, date);
+        assert_eq!(read("base=2006-06-17T00:00:00").base, date);
         assert_eq!(
-            read("base=1970-01-01T00:00:01").base_ns,
-            Some(1_000_000_000)
+            read("base=1970-01-01T00:00:01").base,
+            RtcBase::At(1_000_000_000)
         );
     }
 
@@ -69,7 +74,7 @@ mod tests {
             "clock=rt",
             "clock=vm,",
             "base=",
-            "base=localtime",
+            "base=local",
             "base=2006-13-01",
             "base=1969-12-31",
             "base=9999-12-31",

@@ -41,6 +41,6 @@ pub(crate) use self::error::Error;
 pub(crate) use self::kvm::{DEVICE as KVM_DEVICE, Device as KvmDevice, MOST_CPUS};
 pub(crate) use self::machine::{Config, Machine, Outlets};
 pub(crate) use self::memory::{Backing, Snapshot};
-pub(crate) use self::rtc_time::{RtcSource, RtcTime};
+pub(crate) use self::rtc_time::{RtcBase, RtcSource, RtcTime};
 pub(crate) use self::vcpu_run::{DebugHit, GuestEvents, GuestExit, Onward};
 pub(crate) use self::watchdogs::Watchdogs;

@@ -146,6 +146,17 @@ pub(crate) fn set_tsc_offset(vcpu: &VcpuFd, offset: u64) -> io::Result<()> {
     }
 }
 
+/// By how many seconds the local time of this process (`TZ`, or `/etc/localtime`) is ahead of UTC at a
+/// time in seconds since 1970. `None`: the year is out of range.
+pub(crate) fn local_ahead(time: i64) -> Option<i64> {
+    // SAFETY: all zeroes is a valid `tm`; its one pointer may be null.
+    let mut local: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are to live values of the right type. It reads the environment, which
+    // nothing in this program ever changes.
+    let result = unsafe { libc::localtime_r(&raw const time, &raw mut local) };
+    (!result.is_null()).then_some(local.tm_gmtoff)
+}
+
 /// The host's time-stamp counter.
 pub(crate) fn host_tsc() -> u64 {
     // SAFETY: every x86_64 processor has RDTSC, and Linux does not forbid it to processes by

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use super::{DEADLINE, Directory, Ended, Qmp, Running, Transcript, program, wait_for};
 
@@ -158,11 +158,16 @@ pub(crate) struct Machine {
 impl Machine {
     /// Starts the machine as test clients do: they listen, it connects.
     pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_from(&mut program(), args)
+    }
+
+    /// The same, with a program that has its environment.
+    pub(crate) fn start_from(program: &mut Command, args: &[&str]) -> Self {
         let directory = Directory::new();
         let guests = UnixListener::bind(directory.path("qtest")).unwrap();
         let monitors = UnixListener::bind(directory.path("qmp")).unwrap();
         let mut child = Running::start(
-            program()
+            program
                 .args(["--accel", "qtest", "--serial", "none", "--memory", "4M"])
                 .args(["--qtest", &directory.option("unix", "qtest")])
                 .args(["--qmp", &(directory.option("unix", "qmp") + ",server=off")])

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use devices::pvpanic::DEFAULT_EVENTS;
 use devices::{NoNotify, OutputRing, PowerRequest, WakeupReason};
 use vcpu::{VcpuEvent, VcpuState};
 use vmm_sys_util::tempfile::TempFile;
@@ -81,7 +82,7 @@ impl Bench {
             boot,
             rtc: RtcTime::default(),
             watchdogs: Watchdogs::default(),
-            pvpanic_events: 3,
+            pvpanic_events: DEFAULT_EVENTS,
         };
         let (sender, heard) = channel();
         let (said, failed) = (sender.clone(), sender.clone());
@@ -342,7 +343,7 @@ fn an_impossible_machine_is_one_clear_message() {
             boot: BootSource::Flat(image),
             rtc: RtcTime::default(),
             watchdogs: Watchdogs::default(),
-            pvpanic_events: 3,
+            pvpanic_events: DEFAULT_EVENTS,
         };
         let outlets = Outlets {
             serial: Arc::new(OutputRing::new(1)),
