@@ -150,7 +150,7 @@ fn main() {
         let time = median(
             (0..11)
                 .map(|_| {
-                    let mut parser = Parser::new(limits);
+                    let mut parser = Parser::for_requests(limits);
                     let start = Instant::now();
                     let mut rest = &array[..];
                     while !rest.is_empty() {

@@ -99,7 +99,7 @@ impl Session {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Session {
-            parser: Parser::new(limits),
+            parser: Parser::for_requests(limits),
             negotiated: false,
             oob: false,
             pending: VecDeque::new(),

@@ -9,14 +9,13 @@
 )]
 
 mod qemu;
+mod soft;
 mod support;
-#[path = "../examples/vmm/mod.rs"]
-mod vmm;
 
-use monitor::{MonitorSocket, ServerLimits};
 use serde_json::{Value, json};
+use soft::Soft;
 use std::path::Path;
-use support::{Client, Scratch};
+use support::Client;
 
 /// Lines in the order in which both servers get them. Where the text is the same for every server,
 /// it stands here too.
@@ -121,19 +120,13 @@ fn answers(path: &Path) -> Vec<String> {
 }
 
 fn with_server(test: impl FnOnce(&Path)) {
-    let scratch = Scratch::new();
-    let path = scratch.path("qmp.sock");
-    let socket = MonitorSocket::bind(&path).expect("a socket");
-    let server = std::thread::spawn(move || {
-        vmm::run(vec![socket], ServerLimits::default()).expect("it runs");
-    });
-    test(&path);
-    let mut client = Client::connect(&path);
-    client.negotiate();
+    let soft = Soft::start();
+    test(soft.path());
     // `quit` for people is `quit`: the event, the empty text, the end.
+    let mut client = soft.client();
     client.send("{'execute':'human-monitor-command','arguments':{'command-line':'q'}}");
     assert_eq!(client.order(2), ["SHUTDOWN", "reply", "end"]);
-    server.join().expect("it does not panic");
+    soft.cause();
 }
 
 #[test]

@@ -9,38 +9,19 @@
 )]
 
 mod qemu;
+mod soft;
 mod support;
-#[path = "../examples/vmm/mod.rs"]
-mod vmm;
 
 use monitor::inventory::{Inventory, MemorySize, ObjectType, register};
-use monitor::{MonitorSocket, Registry, ServerLimits, Version};
+use monitor::{Registry, Version};
 use serde_json::{Value, json};
-use support::{Client, Scratch};
-
-fn with_server(test: impl FnOnce(&mut Client)) {
-    let scratch = Scratch::new();
-    let path = scratch.path("qmp.sock");
-    let socket = MonitorSocket::bind(&path).expect("a socket");
-    let server = std::thread::spawn(move || {
-        vmm::run(vec![socket], ServerLimits::default()).expect("it runs");
-    });
-    let mut client = Client::connect(&path);
-    client.negotiate();
-    test(&mut client);
-    client.call("{'execute':'quit'}");
-    server.join().expect("it does not panic");
-}
-
-fn call(client: &mut Client, command: &str, arguments: &Value) -> Value {
-    client.call(&json!({"execute": command, "arguments": arguments}).to_string())
-}
+use support::Client;
 
 #[test]
 fn the_answers_are_what_the_vmm_says() {
-    with_server(|client| {
+    soft::with_client(|client| {
         let mut ask =
-            |command, arguments: Value| call(client, command, &arguments)["return"].take();
+            |command, arguments: Value| client.call_with(command, &arguments)["return"].take();
         let none = json!({});
         let memory = ask("query-memory-size-summary", none.clone());
         assert_eq!(memory, json!({"base-memory": 8 << 20}));
@@ -101,12 +82,12 @@ fn qemu_answers_and_refuses_with_the_same_words() {
     };
     let mut theirs = Client::connect(&path);
     theirs.negotiate();
-    with_server(|ours| {
+    soft::with_client(|ours| {
         for (command, arguments) in SAME {
             let arguments: Value = serde_json::from_str(arguments).expect("JSON");
-            let theirs = call(&mut theirs, command, &arguments);
+            let theirs = theirs.call_with(command, &arguments);
             assert_eq!(
-                call(ours, command, &arguments),
+                ours.call_with(command, &arguments),
                 theirs,
                 "{command} {arguments}"
             );
@@ -187,17 +168,17 @@ fn a_type_that_descends_from_itself_ends_the_search() {
 
 #[test]
 fn what_is_yanked_is_not_there_and_overtakes_what_waits() {
-    with_server(|client| {
+    soft::with_client(|client| {
         let mut yank = |instance: Value| {
             let arguments = json!({"instances": [instance]});
-            call(client, "yank", &arguments)["error"].take()
+            client.call_with("yank", &arguments)["error"].take()
         };
         let not_found = json!({"class": "DeviceNotFound", "desc": "Instance not found"});
         assert_eq!(yank(json!({"type": "chardev", "id": "serial0"})), not_found);
         assert_eq!(yank(json!({"type": "migration"})), not_found);
         let missing = "Parameter 'instances[0].node-name' is missing";
         assert_eq!(yank(json!({"type": "block-node"}))["desc"], missing);
-        let reply = call(client, "yank", &json!({"instances": []}));
+        let reply = client.call_with("yank", &json!({"instances": []}));
         assert_eq!(reply, json!({"return": {}}));
         assert_eq!(
             client.call("{'execute':'query-yank'}"),

@@ -9,32 +9,17 @@
 )]
 
 mod qemu;
+mod soft;
 mod support;
-#[path = "../examples/vmm/mod.rs"]
-mod vmm;
 
 use monitor::jobs::{JobOptions, Step};
-use monitor::{CommandError, MonitorSocket, Registry, ServerLimits, Version};
+use monitor::{CommandError, Registry, Version};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Instant;
 use support::{Client, PATIENCE, Scratch};
 
 const SUM: u64 = 0x5A * (8 << 20);
-
-fn with_server(test: impl FnOnce(&mut Client, &Scratch)) {
-    let scratch = Scratch::new();
-    let path = scratch.path("qmp.sock");
-    let socket = MonitorSocket::bind(&path).expect("a socket");
-    let server = std::thread::spawn(move || {
-        vmm::run(vec![socket], ServerLimits::default()).expect("it runs");
-    });
-    let mut client = Client::connect(&path);
-    client.negotiate();
-    test(&mut client, &scratch);
-    client.call("{'execute':'quit'}");
-    server.join().expect("it does not panic");
-}
 
 /// Calls, and keeps the statuses that come before the reply.
 fn call(client: &mut Client, command: &str, arguments: &Value, seen: &mut Vec<String>) -> Value {
@@ -69,7 +54,7 @@ fn watch(client: &mut Client, seen: &mut Vec<String>, done: impl Fn(&Value) -> b
 
 #[test]
 fn a_job_in_steps_lets_everything_else_go_on() {
-    with_server(|client, _| {
+    soft::with_client(|client| {
         let mut seen = Vec::new();
         let start = json!({"job-id": "sum"});
         let reply = call(client, "x-checksum", &start, &mut seen);
@@ -101,7 +86,7 @@ fn a_job_in_steps_lets_everything_else_go_on() {
 
 #[test]
 fn a_job_in_steps_is_paused_resumed_and_cancelled() {
-    with_server(|client, _| {
+    soft::with_client(|client| {
         let mut seen = Vec::new();
         let id = json!({"id": "sum"});
         let start = json!({"job-id": "sum", "auto-dismiss": false});
@@ -145,7 +130,8 @@ fn a_job_in_steps_is_paused_resumed_and_cancelled() {
 
 #[test]
 fn a_job_on_a_thread_does_the_whole_of_its_work() {
-    with_server(|client, scratch| {
+    let scratch = Scratch::new();
+    soft::with_client(|client| {
         let mut seen = Vec::new();
         let path = scratch.path("dump");
         let start = json!({
@@ -176,7 +162,7 @@ fn a_job_on_a_thread_does_the_whole_of_its_work() {
 
 #[test]
 fn a_job_that_fails_says_why() {
-    with_server(|client, _| {
+    soft::with_client(|client| {
         if !Path::new("/dev/full").exists() {
             return;
         }
@@ -291,7 +277,8 @@ fn qemu_has_the_same_statuses_and_the_same_refusals() {
     };
     let mut theirs = Client::connect(&path);
     theirs.negotiate();
-    with_server(|ours, scratch| {
+    let scratch = Scratch::new();
+    soft::with_client(|ours| {
         let mut answers = [Vec::new(), Vec::new()];
         let file = scratch.path("image");
         std::fs::write(&file, "").expect("a file");

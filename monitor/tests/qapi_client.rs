@@ -9,16 +9,15 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod soft;
 mod support;
-#[path = "../examples/vmm/mod.rs"]
-mod vmm;
 
-use monitor::{MonitorSocket, ServerLimits};
 use qapi::qmp::{self, Event, RunState, ShutdownCause};
 use qapi::{Command, ErrorClass, ExecuteError, Qmp, Stream};
+use soft::Soft;
 use std::io::BufReader;
 use std::os::unix::net::UnixStream;
-use support::{PATIENCE, Scratch};
+use support::PATIENCE;
 
 type Client = Qmp<Stream<BufReader<UnixStream>, UnixStream>>;
 
@@ -42,13 +41,8 @@ fn refused<C: Command>(client: &mut Client, command: &C) -> (ErrorClass, String)
 
 #[test]
 fn a_client_with_types_made_from_qemus_schema_understands_everything() {
-    let scratch = Scratch::new();
-    let path = scratch.path("qmp.sock");
-    let socket = MonitorSocket::bind(&path).expect("a socket");
-    let server = std::thread::spawn(move || {
-        vmm::run(vec![socket], ServerLimits::default()).expect("it runs");
-    });
-    let stream = UnixStream::connect(&path).expect("the server listens");
+    let soft = Soft::start();
+    let stream = UnixStream::connect(soft.path()).expect("the server listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let reader = BufReader::new(stream.try_clone().expect("a second handle"));
     let mut client = Qmp::new(Stream::new(reader, stream));
@@ -162,5 +156,5 @@ fn a_client_with_types_made_from_qemus_schema_understands_everything() {
     };
     assert!(!data.guest);
     assert_eq!(data.reason, ShutdownCause::host_qmp_quit);
-    server.join().expect("it does not panic");
+    soft.cause();
 }

@@ -11,16 +11,14 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod soft;
 mod support;
-#[path = "../examples/vmm/mod.rs"]
-mod vmm;
 
-use monitor::{MonitorSocket, ServerLimits};
+use soft::Soft;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use support::{Client, Scratch};
 
 /// An interpreter that can import the library, or why there is none.
 fn python() -> Result<OsString, String> {
@@ -43,16 +41,8 @@ fn against_a_server(test: impl FnOnce(&OsString, &Path) -> Output) -> Option<Str
             return None;
         }
     };
-    let scratch = Scratch::new();
-    let path = scratch.path("qmp.sock");
-    let socket = MonitorSocket::bind(&path).expect("a socket");
-    let server = std::thread::spawn(move || {
-        vmm::run(vec![socket], ServerLimits::default())
-            .expect("it runs")
-            .cause
-            .to_string()
-    });
-    let output = test(&python, &path);
+    let soft = Soft::start();
+    let output = test(&python, soft.path());
     let text = format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
@@ -60,12 +50,10 @@ fn against_a_server(test: impl FnOnce(&OsString, &Path) -> Output) -> Option<Str
     );
     assert!(output.status.success(), "{text}");
     // The shell takes the end of its server for a failure, so it does not quit itself.
-    if path.exists() {
-        let mut client = Client::connect(&path);
-        client.negotiate();
-        client.call("{'execute':'quit'}");
+    if soft.path().exists() {
+        soft.client().call("{'execute':'quit'}");
     }
-    assert_eq!(server.join().expect("it does not panic"), "host-qmp-quit");
+    assert_eq!(soft.cause(), "host-qmp-quit");
     Some(text)
 }
 

@@ -8,48 +8,17 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod soft;
 mod support;
-#[path = "../examples/vmm/mod.rs"]
-mod vmm;
 
-use monitor::{MonitorSocket, ServerLimits};
 use serde_json::{Value, json};
-use std::path::PathBuf;
-use std::thread::JoinHandle;
-use support::{Client, Scratch};
+use soft::Soft;
+use support::Client;
 
-/// The example's VMM on a thread of its own.
-struct Soft {
-    path: PathBuf,
-    thread: JoinHandle<String>,
-    _scratch: Scratch,
-}
-
-impl Soft {
-    fn start() -> (Self, Client) {
-        let scratch = Scratch::new();
-        let path = scratch.path("qmp.sock");
-        let socket = MonitorSocket::bind(&path).expect("a socket");
-        let thread = std::thread::spawn(move || {
-            let status = vmm::run(vec![socket], ServerLimits::default()).expect("it runs");
-            status.cause.to_string()
-        });
-        let mut client = Client::connect(&path);
-        client.negotiate();
-        (
-            Soft {
-                path,
-                thread,
-                _scratch: scratch,
-            },
-            client,
-        )
-    }
-
-    /// Waits for the end and returns its cause.
-    fn cause(self) -> String {
-        self.thread.join().expect("it does not panic")
-    }
+fn start() -> (Soft, Client) {
+    let soft = Soft::start();
+    let client = soft.client();
+    (soft, client)
 }
 
 fn status(client: &mut Client) -> String {
@@ -72,7 +41,7 @@ fn order(client: &mut Client, command: &str) -> Vec<String> {
 
 #[test]
 fn events_come_before_the_reply_of_the_command_that_caused_them() {
-    let (soft, mut client) = Soft::start();
+    let (soft, mut client) = start();
     assert_eq!(
         order(&mut client, "{'execute':'cont'}"),
         ["RESUME", "reply"]
@@ -105,7 +74,7 @@ fn events_come_before_the_reply_of_the_command_that_caused_them() {
 
 #[test]
 fn pipelined_commands_each_see_what_the_one_before_has_done() {
-    let (soft, mut client) = Soft::start();
+    let (soft, mut client) = start();
     client.send(
         "{'execute':'cont'}{'execute':'system_reset'}{'execute':'stop'}{'execute':'query-status'}\
          {'execute':'quit'}{'execute':'query-status','id':'never'}",
@@ -120,9 +89,9 @@ fn pipelined_commands_each_see_what_the_one_before_has_done() {
 
 #[test]
 fn every_client_sees_every_event_in_the_same_order() {
-    let (soft, mut first) = Soft::start();
-    let mut second = Client::connect(&soft.path);
-    let mut late = Client::connect(&soft.path);
+    let (soft, mut first) = start();
+    let mut second = Client::connect(soft.path());
+    let mut late = Client::connect(soft.path());
     second.negotiate();
     first.call("{'execute':'cont'}");
     first.call("{'execute':'system_reset'}");
@@ -136,7 +105,7 @@ fn every_client_sees_every_event_in_the_same_order() {
 
 #[test]
 fn stop_and_cont_are_harmless_when_there_is_nothing_to_do() {
-    let (_soft, mut client) = Soft::start();
+    let (_soft, mut client) = start();
     for _ in 0..2 {
         client.call("{'execute':'cont'}");
     }
@@ -149,7 +118,7 @@ fn stop_and_cont_are_harmless_when_there_is_nothing_to_do() {
 
 #[test]
 fn refusals_are_in_qemus_words_and_change_nothing() {
-    let (_soft, mut client) = Soft::start();
+    let (_soft, mut client) = start();
     assert_eq!(
         refusal(&mut client, "{'execute':'system_wakeup'}"),
         "Unable to wake up: guest is not in suspended state"
@@ -192,7 +161,7 @@ fn refusals_are_in_qemus_words_and_change_nothing() {
 
 #[test]
 fn set_action_takes_all_or_nothing() {
-    let (soft, mut client) = Soft::start();
+    let (soft, mut client) = start();
     for (arguments, text) in [
         (
             "{'panic':'bogus'}",
@@ -229,7 +198,7 @@ fn set_action_takes_all_or_nothing() {
 
 #[test]
 fn guest_panics_are_reported_with_action_and_information() {
-    let (soft, mut client) = Soft::start();
+    let (soft, mut client) = start();
     let panic = |deed| format!("{{'execute':'x-guest','arguments':{{'deed':'{deed}'}}}}");
     client.call("{'execute':'cont'}");
     client.call("{'execute':'set-action','arguments':{'panic':'none'}}");
@@ -257,7 +226,7 @@ fn guest_panics_are_reported_with_action_and_information() {
 
 #[test]
 fn queries_answer_with_qapis_members() {
-    let (_soft, mut client) = Soft::start();
+    let (_soft, mut client) = start();
     let mut ask = |name: &str| client.call(&format!("{{'execute':'{name}'}}"))["return"].clone();
     assert_eq!(ask("query-name"), json!({"name": "soft"}));
     assert_eq!(
@@ -317,7 +286,7 @@ fn queries_answer_with_qapis_members() {
 
 #[test]
 fn a_reset_loop_is_reported_reset_by_reset() {
-    let (_soft, mut client) = Soft::start();
+    let (_soft, mut client) = start();
     client.call("{'execute':'cont'}");
     client.send("{'execute':'x-guest','arguments':{'deed':'reset','times':1000}}");
     let order = client.order(1);
@@ -327,26 +296,16 @@ fn a_reset_loop_is_reported_reset_by_reset() {
 
 #[test]
 fn several_sockets_lead_to_one_machine() {
-    let scratch = Scratch::new();
-    let paths = [scratch.path("first.sock"), scratch.path("second.sock")];
-    let sockets = paths
-        .iter()
-        .map(|path| MonitorSocket::bind(path).expect("a socket"))
-        .collect();
-    let server = std::thread::spawn(move || {
-        vmm::run(sockets, ServerLimits::default())
-            .expect("it runs")
-            .cause
-            .to_string()
-    });
-    let [mut first, mut second] = paths.each_ref().map(|path| Client::connect(path));
+    let soft = Soft::with_sockets(2);
+    let [mut first, mut second] = [0, 1].map(|number| Client::connect(&soft.paths[number]));
     first.negotiate();
     second.negotiate();
     first.call("{'execute':'cont'}");
     assert_eq!(status(&mut second), "running");
     second.call("{'execute':'quit'}");
     assert_eq!(first.order(1), ["SHUTDOWN", "end"]);
-    assert_eq!(server.join().expect("it does not panic"), "host-qmp-quit");
+    let paths = soft.paths.clone();
+    assert_eq!(soft.cause(), "host-qmp-quit");
     assert!(
         paths.iter().all(|path| !path.exists()),
         "both files are gone"

@@ -9,14 +9,12 @@
 )]
 
 mod qemu;
+mod soft;
 mod support;
-#[path = "../examples/vmm/mod.rs"]
-mod vmm;
 
-use monitor::{MonitorSocket, ServerLimits};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use support::{Client, Scratch};
+use support::Client;
 
 /// A schema by the names of its entries.
 struct Schema(BTreeMap<String, Value>);
@@ -136,36 +134,16 @@ fn argument_fault(reply: &Value) -> Option<&str> {
         .then_some(text)
 }
 
-fn call(client: &mut Client, command: &str, arguments: &Value) -> Value {
-    let request = json!({"execute": command, "arguments": arguments});
-    client.call(&request.to_string())
-}
-
-/// Runs `test` with a client of the example's VMM.
-fn with_server(test: impl FnOnce(&mut Client)) {
-    let scratch = Scratch::new();
-    let path = scratch.path("qmp.sock");
-    let socket = MonitorSocket::bind(&path).expect("a socket");
-    let server = std::thread::spawn(move || {
-        vmm::run(vec![socket], ServerLimits::default()).expect("it runs");
-    });
-    let mut client = Client::connect(&path);
-    client.negotiate();
-    test(&mut client);
-    client.call("{'execute':'quit'}");
-    server.join().expect("it does not panic");
-}
-
 #[test]
 fn the_least_call_that_the_schema_allows_is_accepted() {
-    with_server(|client| {
+    soft::with_client(|client| {
         let schema = Schema::of(client);
         let commands = schema.kind("command");
         assert!(commands.len() > 20, "only {}", commands.len());
         for command in commands.iter().filter(|name| *name != "quit") {
             let arguments = &schema.0[command]["arg-type"];
             let least = schema.least(arguments);
-            let reply = call(client, command, &least);
+            let reply = client.call_with(command, &least);
             assert_eq!(argument_fault(&reply), None, "{command} {least}");
 
             // It is the least: without any of its members the command is refused.
@@ -173,12 +151,12 @@ fn the_least_call_that_the_schema_allows_is_accepted() {
                 let mut less = least.clone();
                 less.as_object_mut().expect("an object").remove(member);
                 let expected = format!("Parameter '{member}' is missing");
-                let reply = call(client, command, &less);
+                let reply = client.call_with(command, &less);
                 assert_eq!(argument_fault(&reply), Some(&*expected), "{command} {less}");
             }
             let mut more = least.clone();
             more["x-more"] = json!(0);
-            let reply = call(client, command, &more);
+            let reply = client.call_with(command, &more);
             let expected = "Parameter 'x-more' is unexpected";
             assert_eq!(argument_fault(&reply), Some(expected), "{command}");
         }
@@ -187,7 +165,7 @@ fn the_least_call_that_the_schema_allows_is_accepted() {
 
 #[test]
 fn every_value_of_every_enum_is_accepted_and_no_other() {
-    with_server(|client| {
+    soft::with_client(|client| {
         let schema = Schema::of(client);
         let mut tried = 0;
         for command in schema.kind("command") {
@@ -203,10 +181,10 @@ fn every_value_of_every_enum_is_accepted_and_no_other() {
                 for value in r#type["values"].as_array().into_iter().flatten() {
                     let mut least = schema.least(arguments);
                     least[name] = value.clone();
-                    let reply = call(client, &command, &least);
+                    let reply = client.call_with(&command, &least);
                     assert_eq!(argument_fault(&reply), None, "{command} {least}");
                     least[name] = json!("x-bogus");
-                    let reply = call(client, &command, &least);
+                    let reply = client.call_with(&command, &least);
                     assert!(argument_fault(&reply).is_some(), "{command} {least}");
                     tried += 1;
                 }
@@ -218,7 +196,7 @@ fn every_value_of_every_enum_is_accepted_and_no_other() {
 
 #[test]
 fn the_schema_lists_what_query_commands_and_query_events_list() {
-    with_server(|client| {
+    soft::with_client(|client| {
         let schema = Schema::of(client);
         for (query, kind) in [("query-commands", "command"), ("query-events", "event")] {
             let reply = client.call(&format!("{{'execute':'{query}'}}"));
@@ -282,7 +260,7 @@ fn commands_and_events_have_the_types_that_qemu_says_they_have() {
     let mut client = Client::connect(&path);
     client.negotiate();
     let theirs = Schema::of(&mut client);
-    with_server(|client| {
+    soft::with_client(|client| {
         let ours = Schema::of(client);
         let mut compared = 0;
         let mut wrong = Vec::new();

@@ -8,14 +8,12 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod soft;
 mod support;
-#[path = "../examples/vmm/mod.rs"]
-mod vmm;
 
-use monitor::{MonitorSocket, ServerLimits};
+use soft::Soft;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
-use support::Scratch;
 
 const README: &str = include_str!("../README.md");
 const CALL: &str = "$ socat - UNIX-CONNECT:/tmp/qmp.sock\n";
@@ -49,15 +47,15 @@ fn the_readme_shows_what_happens() {
         println!("skipped: socat is not installed");
         return;
     }
-    let scratch = Scratch::new();
-    let path = scratch.path("qmp.sock");
-    let socket = MonitorSocket::bind(&path).expect("a socket");
-    let server = std::thread::spawn(move || {
-        vmm::run(vec![socket], ServerLimits::default()).expect("it runs");
-    });
+    let soft = Soft::start();
     let mut socat = Command::new("socat")
         // With a limit on how long nothing may happen, so that a hang is a failure.
-        .args(["-T", "20", "-", &format!("UNIX-CONNECT:{}", path.display())])
+        .args([
+            "-T",
+            "20",
+            "-",
+            &format!("UNIX-CONNECT:{}", soft.path().display()),
+        ])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -80,5 +78,5 @@ fn the_readme_shows_what_happens() {
     assert!(output.next().is_none(), "the server has said all");
     drop(input);
     assert!(socat.wait().expect("a child").success());
-    server.join().expect("it does not panic");
+    soft.cause();
 }

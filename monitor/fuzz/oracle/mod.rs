@@ -1,6 +1,6 @@
 //! What must hold for every input: the bodies of the fuzz targets, which the property tests run too.
 
-use monitor::protocol::{Limits, ParseError, Parser};
+use monitor::protocol::{Limits, ParseError, Parser, read_request};
 use monitor::{Command, CommandError, NoArguments, Registry, Session, Version};
 use serde_json::Value;
 
@@ -38,7 +38,13 @@ pub(crate) fn parse<'a>(
     limits: Limits,
     pieces: impl IntoIterator<Item = &'a [u8]>,
 ) -> Vec<Result<Value, ParseError>> {
-    let mut parser = Parser::new(limits);
+    parse_with(Parser::new(limits), pieces)
+}
+
+fn parse_with<'a>(
+    mut parser: Parser,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> Vec<Result<Value, ParseError>> {
     let mut messages = Vec::new();
     for piece in pieces.into_iter().chain([&b"\n"[..]]) {
         let mut rest = piece;
@@ -56,7 +62,18 @@ pub(crate) fn parse<'a>(
     messages
 }
 
-/// The cuts between reads do not matter, under any limits; what serde_json takes is taken alike.
+/// What a parser for requests forgets is no part of any request.
+pub(crate) fn requests(limits: Limits, input: &[u8]) {
+    let [all, less] = [Parser::new(limits), Parser::for_requests(limits)].map(|parser| {
+        let messages = parse_with(parser, [input]).into_iter();
+        let requests = messages.map(|message| message.map(read_request));
+        requests.collect::<Vec<_>>()
+    });
+    assert_eq!(less, all);
+}
+
+/// The cuts between reads do not matter, under any limits, nor does what nobody wants; what
+/// serde_json takes is taken alike.
 pub(crate) fn parser(data: &[u8]) {
     let Some((&seed, input)) = data.split_first() else {
         return;
@@ -69,6 +86,7 @@ pub(crate) fn parser(data: &[u8]) {
             parse(limits, input.chunks(step)),
             "cut by {step}"
         );
+        requests(limits, input);
     }
     let Ok(theirs) = serde_json::from_slice::<Value>(input) else {
         return;

@@ -34,6 +34,8 @@ struct Inner {
     in_turn: bool,
     /// The eventfd was written and not yet read: one wake-up is enough.
     woken: bool,
+    /// Events were queued that the server has not looked for yet.
+    news: bool,
 }
 
 impl Inner {
@@ -48,6 +50,7 @@ impl Inner {
             outbox.push_event(&emission.name, &emission.line, number);
             queued = true;
         }
+        self.news |= queued;
         queued
     }
 }
@@ -75,6 +78,7 @@ impl Hub {
             windows: Windows::default(),
             in_turn: false,
             woken: false,
+            news: false,
         };
         Hub {
             inner: Mutex::new(inner),
@@ -151,6 +155,11 @@ impl Hub {
             inner.queue(&emission);
         }
         inner.windows.next_end()
+    }
+
+    /// Whether events were queued for anybody since this was last asked.
+    pub(crate) fn take_news(&self) -> bool {
+        std::mem::take(&mut self.lock().news)
     }
 
     pub(crate) fn add_client(&self, id: ClientId, event_limit: usize, greeting: Vec<u8>) {

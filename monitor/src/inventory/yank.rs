@@ -29,7 +29,7 @@ crate::qapi! {
 }
 
 crate::qapi! {
-    #[derive(Clone, Copy, Deserialize, Serialize)]
+    #[derive(Clone, Copy, Deserialize, PartialEq, Eq, Serialize)]
     enum Kind { BlockNode, Chardev, Migration }
 }
 
@@ -42,6 +42,24 @@ struct Instance {
     node_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
+}
+
+impl Instance {
+    /// The member that its kind needs and that is not there, or else the one that its kind has not.
+    fn fault(&self) -> Option<(&'static str, &'static str)> {
+        let members = [
+            (
+                "node-name",
+                self.r#type == Kind::BlockNode,
+                self.node_name.is_some(),
+            ),
+            ("id", self.r#type == Kind::Chardev, self.id.is_some()),
+        ];
+        let missing = members.iter().find(|(_, needed, there)| *needed && !there);
+        let unexpected = members.iter().find(|(_, needed, there)| *there && !needed);
+        let missing = missing.map(|(name, ..)| (*name, "missing"));
+        missing.or(unexpected.map(|(name, ..)| (*name, "unexpected")))
+    }
 }
 
 impl QapiType for Instance {
@@ -75,13 +93,10 @@ crate::qapi! {
 
 fn yank(asked: Yank) -> Result<(), CommandError> {
     for (index, instance) in asked.instances.iter().enumerate() {
-        let lacks = match instance.r#type {
-            Kind::BlockNode if instance.node_name.is_none() => "node-name",
-            Kind::Chardev if instance.id.is_none() => "id",
-            _ => continue,
-        };
-        let text = format!("Parameter 'instances[{index}].{lacks}' is missing");
-        return Err(CommandError::generic(text));
+        if let Some((member, fault)) = instance.fault() {
+            let text = format!("Parameter 'instances[{index}].{member}' is {fault}");
+            return Err(CommandError::generic(text));
+        }
     }
     if asked.instances.is_empty() {
         return Ok(());

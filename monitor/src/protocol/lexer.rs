@@ -126,11 +126,13 @@ impl Lexer {
             _ => return 0,
         };
         let plain = |&b: &u8| (0x20..=0xFD).contains(&b) && b != quote && b != b'\\';
-        let length = input.iter().take(room).take_while(|b| plain(b)).count();
+        let window = input.get(..room).unwrap_or(input);
+        let length = window.iter().position(|b| !plain(b));
+        let run = length.and_then(|end| window.get(..end)).unwrap_or(window);
         if self.keep {
-            self.token.extend(input.iter().take(length));
+            self.token.extend_from_slice(run);
         }
-        length
+        run.len()
     }
 
     pub(crate) fn step(&mut self, byte: u8) -> Stepped {

@@ -77,6 +77,15 @@ enum Open {
     },
 }
 
+/// What is kept of a message that has no fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    Everything,
+    /// What a request is made of. Of the rest there are the names, since none may come twice, and
+    /// brackets without what was in them.
+    Requests,
+}
+
 /// What the next token may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expect {
@@ -89,14 +98,16 @@ enum Expect {
 /// The value that a message's tokens build up.
 #[derive(Debug)]
 struct Builder {
+    keep: Keep,
     open: Vec<Open>,
     expect: Expect,
     done: Option<Value>,
 }
 
 impl Builder {
-    fn new() -> Self {
+    fn new(keep: Keep) -> Self {
         Builder {
+            keep,
             open: Vec::new(),
             expect: Expect::Value,
             done: None,
@@ -168,18 +179,33 @@ impl Builder {
         }
     }
 
+    /// Whether anybody will look at what is inside the innermost bracket.
+    fn is_wanted(&self) -> bool {
+        match (self.keep, self.open.as_slice()) {
+            (Keep::Everything, _) | (_, [] | [Open::Object { .. }]) => true,
+            (Keep::Requests, [Open::Object { name, .. }, member, ..]) => match name.as_deref() {
+                Some("id") => true,
+                Some("arguments") => matches!(member, Open::Object { .. }),
+                _ => false,
+            },
+            (Keep::Requests, [Open::Array(_), ..]) => false,
+        }
+    }
+
     /// Puts a complete value where it belongs.
     fn finished(&mut self, value: Value) -> Result<(), ParseError> {
         self.expect = Expect::SeparatorOrEnd;
+        let wanted = self.is_wanted();
         match self.open.last_mut() {
             None => self.done = Some(value),
-            Some(Open::Array(items)) => items.push(value),
+            Some(Open::Array(items)) if wanted => items.push(value),
+            Some(Open::Array(_)) => {}
             Some(Open::Object { members, name }) => match name.take() {
                 Some(name) => {
                     if members.contains_key(&name) {
                         return Err(ParseError::DuplicateKey);
                     }
-                    members.insert(name, value);
+                    members.insert(name, if wanted { value } else { Value::Null });
                 }
                 // A name is read like any value, so that the fault found first is reported.
                 None => match value {
@@ -237,10 +263,10 @@ struct Message {
 }
 
 impl Message {
-    fn new(limits: Limits) -> Self {
+    fn new(limits: Limits, keep: Keep) -> Self {
         Message {
             limits,
-            builder: Builder::new(),
+            builder: Builder::new(keep),
             fault: None,
             depth: Depth::default(),
             tokens: 0,
@@ -250,7 +276,7 @@ impl Message {
     }
 
     fn reset(&mut self) {
-        *self = Message::new(self.limits);
+        *self = Message::new(self.limits, self.builder.keep);
     }
 
     /// Whether a token with so many bytes is one too many.
@@ -309,7 +335,7 @@ impl Message {
             && let Err(error) = self.builder.token(kind, token)
         {
             self.fault = Some(error);
-            self.builder = Builder::new();
+            self.builder = Builder::new(self.builder.keep);
         }
         if self.depth.inside() {
             return None;
@@ -344,9 +370,22 @@ impl Parser {
     /// A parser between two messages.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
+        Parser::keeping(Keep::Everything, limits)
+    }
+
+    /// A parser that holds less: of what cannot become part of a request it gives out the brackets,
+    /// and nothing that was in them. That is everything in an array, and in each member of an object
+    /// but the `id` and `arguments` that are an object. It is read and judged all the same, and
+    /// [`read_request`](super::read_request) makes the same of it.
+    #[must_use]
+    pub fn for_requests(limits: Limits) -> Self {
+        Parser::keeping(Keep::Requests, limits)
+    }
+
+    fn keeping(keep: Keep, limits: Limits) -> Self {
         Parser {
             lexer: Lexer::new(),
-            message: Message::new(limits),
+            message: Message::new(limits, keep),
         }
     }
 

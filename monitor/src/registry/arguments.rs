@@ -27,34 +27,43 @@ pub(crate) fn from_arguments<T: DeserializeOwned>(
 /// A JSON value that is to become an argument.
 struct Argument(Value);
 
-/// An integer type: visited if the number fits, refused with the type's C name if not.
+/// An integer type: visited if the number fits, refused with the type's C name if not. What is beyond
+/// the widest type of its kind is refused as QAPI has it: above `int64_t` it is no integer at all, and
+/// below zero it does not fit.
 macro_rules! integer {
-    ($($method:ident $visit:ident $type:ty, $name:literal, $get:ident;)*) => {
+    ($($method:ident $visit:ident $type:ty, $name:literal, $get:ident, $beyond:expr;)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ArgumentError> {
             let number = match &self.0 {
                 Value::Number(number) if !number.is_f64() => number,
                 _ => return ArgumentError::of_type("integer"),
             };
-            match number.$get().and_then(|wide| <$type>::try_from(wide).ok()) {
-                Some(value) => visitor.$visit(value),
-                None => Err(ArgumentError::new(Fault::Range($name))),
+            let Some(wide) = number.$get() else {
+                return Err(ArgumentError::new($beyond($name)));
+            };
+            match <$type>::try_from(wide) {
+                Ok(value) => visitor.$visit(value),
+                Err(_) => Err(ArgumentError::new(Fault::Range($name))),
             }
         })*
     };
+}
+
+fn no_integer(_: &'static str) -> Fault {
+    Fault::Type("integer")
 }
 
 impl<'de> Deserializer<'de> for Argument {
     type Error = ArgumentError;
 
     integer! {
-        deserialize_i8 visit_i8 i8, "int8_t", as_i64;
-        deserialize_i16 visit_i16 i16, "int16_t", as_i64;
-        deserialize_i32 visit_i32 i32, "int32_t", as_i64;
-        deserialize_i64 visit_i64 i64, "int64_t", as_i64;
-        deserialize_u8 visit_u8 u8, "uint8_t", as_u64;
-        deserialize_u16 visit_u16 u16, "uint16_t", as_u64;
-        deserialize_u32 visit_u32 u32, "uint32_t", as_u64;
-        deserialize_u64 visit_u64 u64, "uint64_t", as_u64;
+        deserialize_i8 visit_i8 i8, "int8_t", as_i64, no_integer;
+        deserialize_i16 visit_i16 i16, "int16_t", as_i64, no_integer;
+        deserialize_i32 visit_i32 i32, "int32_t", as_i64, no_integer;
+        deserialize_i64 visit_i64 i64, "int64_t", as_i64, no_integer;
+        deserialize_u8 visit_u8 u8, "uint8_t", as_u64, Fault::Range;
+        deserialize_u16 visit_u16 u16, "uint16_t", as_u64, Fault::Range;
+        deserialize_u32 visit_u32 u32, "uint32_t", as_u64, Fault::Range;
+        deserialize_u64 visit_u64 u64, "uint64_t", as_u64, Fault::Range;
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ArgumentError> {

@@ -16,11 +16,19 @@ use vmm_sys_util::epoll::EventSet;
 /// Bytes read at a time, and the most that is held of input not yet parsed.
 const READ_SIZE: usize = 4096;
 
-/// Bytes read from one client before the others have their turn.
-const READ_BUDGET: usize = 2 * READ_SIZE;
+/// Bytes of one client that are parsed before the others have their turn: more than most requests
+/// have, and no more than takes about as long as a request.
+const INPUT_BUDGET: usize = 1024;
+
+/// What it costs of that to execute a request out of band: nobody holds the loop up with these either.
+const OUT_OF_BAND: usize = INPUT_BUDGET / 2;
 
 /// Bytes gathered for one write.
 const WRITE_SIZE: usize = 16 * 1024;
+
+/// Bytes written to one client before the others have their turn. Whoever reads as fast as events
+/// come would keep the loop to itself otherwise.
+const WRITE_BUDGET: usize = 2 * WRITE_SIZE;
 
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +65,14 @@ pub(super) struct Client {
     output: Vec<u8>,
     written: usize,
     reply: Option<Reply>,
+    /// There may be something to read, to parse or to write, other than events.
+    stirred: bool,
+    /// The turn of its last request.
+    served: u64,
+    /// A request of its was executed since it was last pumped.
+    answered: bool,
+    /// The next request was there already when the last one was answered.
+    pipelines: bool,
     pub(super) since: Instant,
     /// When bytes were last read or written.
     moved: Instant,
@@ -79,6 +95,10 @@ impl Client {
             output: Vec::new(),
             written: 0,
             reply: None,
+            stirred: true,
+            served: 0,
+            answered: false,
+            pipelines: false,
             since: now,
             moved: now,
         }
@@ -101,6 +121,21 @@ impl Client {
         self.session.is_pending() && !self.is_over()
     }
 
+    /// Whether [`Client::pump`] has something to do, other than to write new events.
+    pub(super) fn is_stirred(&self) -> bool {
+        self.stirred
+    }
+
+    /// The turn in which a request of its was last executed.
+    pub(super) fn served(&self) -> u64 {
+        self.served
+    }
+
+    /// Whether the request that waits was there already when the last one was answered.
+    pub(super) fn pipelines(&self) -> bool {
+        self.pipelines
+    }
+
     /// Bytes that are on their way out of the outbox but not yet with the kernel.
     pub(super) fn unsent(&self) -> usize {
         self.output.len().saturating_sub(self.written)
@@ -108,6 +143,7 @@ impl Client {
 
     /// Notes what the kernel reports about the socket.
     pub(super) fn edges(&mut self, readable: bool, writable: bool, ended: bool, gone: bool) {
+        self.stirred = true;
         self.readable |= readable;
         self.writable |= writable;
         self.end_seen |= ended;
@@ -147,8 +183,17 @@ impl Client {
     }
 
     /// Executes the request that waits. The reply is kept until [`Client::finish`].
-    pub(super) fn execute<C>(&mut self, hub: &Hub, registry: &Registry<C>, context: &mut C) {
+    pub(super) fn execute<C>(
+        &mut self,
+        turn: u64,
+        hub: &Hub,
+        registry: &Registry<C>,
+        context: &mut C,
+    ) {
         let caller = Caller { hub, id: self.id };
+        self.stirred = true;
+        self.answered = true;
+        self.served = turn;
         self.reply = self.session.execute_for(Some(&caller), registry, context);
     }
 
@@ -174,12 +219,16 @@ impl Client {
     /// once: to go on reading, or to let go of a client that is over.
     pub(super) fn pump<C>(&mut self, server: &Shared<'_, C>) -> bool {
         let hub = server.hub;
-        self.flush(hub);
-        let more = self.take_input(server);
+        let unwritten = self.flush(hub);
+        let unread = self.take_input(server);
+        self.stirred = unwritten || unread;
+        if std::mem::take(&mut self.answered) {
+            self.pipelines = self.is_pending();
+        }
         if self.phase == Phase::InputEnded && self.is_done(hub) {
             self.give_up();
         }
-        more || self.is_over()
+        self.stirred || self.is_over()
     }
 
     fn is_done(&self, hub: &Hub) -> bool {
@@ -193,21 +242,27 @@ impl Client {
         self.unsent() == 0 && waiting.reply_bytes == 0 && waiting.event_bytes == 0
     }
 
-    /// Writes until nothing is left or the socket is full.
-    pub(super) fn flush(&mut self, hub: &Hub) {
+    /// Writes until nothing is left or the socket is full. Returns whether it stopped only for the
+    /// others' sake.
+    pub(super) fn flush(&mut self, hub: &Hub) -> bool {
+        let mut budget = WRITE_BUDGET;
         while self.writable && !self.is_over() {
             if self.unsent() == 0 {
                 self.output.clear();
                 self.written = 0;
                 hub.take(self.id, &mut self.output, WRITE_SIZE);
                 if self.output.is_empty() {
-                    return;
+                    return false;
+                }
+                if budget == 0 {
+                    return true;
                 }
             }
             let unsent = self.output.get(self.written..).unwrap_or_default();
             match self.link.write(unsent) {
                 Ok(count) => {
                     self.written = self.written.saturating_add(count);
+                    budget = budget.saturating_sub(count);
                     self.moved = Instant::now();
                 }
                 Err(Errno::AGAIN) => self.writable = false,
@@ -215,6 +270,7 @@ impl Client {
                 Err(_) => self.give_up(),
             }
         }
+        false
     }
 
     /// Reads and parses for as long as the session takes requests. Takes nothing while the client
@@ -226,24 +282,26 @@ impl Client {
             limits,
             registry,
         } = *server;
-        let mut budget = READ_BUDGET;
+        let mut budget = INPUT_BUDGET;
         while !self.is_over() && self.session.takes_input() && self.reply.is_none() {
             if hub.waiting(self.id).reply_bytes > limits.reply_bytes {
                 return false;
             }
             if self.parsed < self.input.len() {
-                let used = self
-                    .session
-                    .feed(self.input.get(self.parsed..).unwrap_or_default());
+                if budget == 0 {
+                    return true;
+                }
+                let end = self.input.len().min(self.parsed.saturating_add(budget));
+                let piece = self.input.get(self.parsed..end).unwrap_or_default();
+                let used = self.session.feed(piece);
                 self.parsed = self.parsed.saturating_add(used);
+                budget = budget.saturating_sub(used);
                 if let Some(reply) = self.session.execute_out_of_band(registry) {
                     hub.reply(self.id, reply.line, false);
-                    self.flush(hub);
-                    // As dear as a read: nobody holds the loop up with these either.
-                    budget = budget.saturating_sub(READ_SIZE);
-                    if budget == 0 {
+                    if self.flush(hub) {
                         return true;
                     }
+                    budget = budget.saturating_sub(OUT_OF_BAND);
                 }
                 continue;
             }
@@ -255,13 +313,13 @@ impl Client {
             if budget == 0 {
                 return true;
             }
-            budget = budget.saturating_sub(self.read());
+            self.read();
         }
         false
     }
 
-    /// Reads once. Returns how much of the budget that cost.
-    fn read(&mut self) -> usize {
+    /// Reads once.
+    fn read(&mut self) {
         let mut buffer = [0; READ_SIZE];
         match self.link.read(&mut buffer) {
             Ok(0) => self.phase = Phase::InputEnded,
@@ -272,18 +330,17 @@ impl Client {
                 // but the end of input may have been reported already.
                 self.readable = count == READ_SIZE || self.end_seen;
                 self.moved = Instant::now();
-                return READ_SIZE;
             }
             Err(Errno::AGAIN) => self.readable = false,
             Err(Errno::INTR) => {}
             Err(_) => self.give_up(),
         }
-        0
     }
 
     /// Ends the connection. The descriptor stays open until the event loop has let go of it.
     pub(super) fn give_up(&mut self) {
         self.phase = Phase::Over;
+        self.stirred = true;
         self.session.drop_pending();
         self.reply = None;
         self.input = Vec::new();

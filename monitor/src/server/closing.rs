@@ -27,9 +27,10 @@ impl<C> Server<C> {
         self.hub.end_turn();
         let unread = loop {
             let left = patience.saturating_sub(start.elapsed());
-            self.clients
-                .values_mut()
-                .for_each(|client| client.flush(&self.hub));
+            for client in self.clients.values_mut() {
+                // Whoever has not got all of it is asked again.
+                client.flush(&self.hub);
+            }
             let unread = self
                 .clients
                 .values()

@@ -4,8 +4,8 @@
 //!   one turn of the main loop
 //!   ┌──────────────────────┬────────────────────────┬──────────────────┬───────────────────────┐
 //!   │ event_manager.run()  │ server.dispatch(&mut c)│ the VMM's turn:  │ server.finish_turn()  │
-//!   │ accept, read, parse, │ one request of each    │ it serves what   │ events, then replies; │
-//!   │ write                │ client, round robin    │ commands latched │ next requests         │
+//!   │ accept, read, parse, │ a few requests, one of │ it serves what   │ events, then replies; │
+//!   │ write                │ a client at most       │ commands latched │ next requests         │
 //!   └──────────────────────┴────────────────────────┴──────────────────┴───────────────────────┘
 //! ```
 //!
@@ -20,6 +20,7 @@ mod closing;
 mod door;
 mod limits;
 mod link;
+mod order;
 mod reactor;
 mod socket;
 
@@ -34,6 +35,7 @@ use crate::session::Session;
 use client::{Client, Shared};
 use door::Door;
 use link::Link;
+use order::Waiting;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -77,8 +79,8 @@ pub struct Server<C> {
     /// Connected, not yet known to the event loop.
     arrived: Vec<ClientId>,
     next_id: ClientId,
-    /// The client that has the first turn.
-    first: ClientId,
+    /// Turns until now.
+    turns: u64,
     closed: bool,
     errors: VecDeque<Error>,
 }
@@ -119,7 +121,7 @@ impl<C> Server<C> {
             clients: BTreeMap::new(),
             arrived: Vec::new(),
             next_id: FIRST_CLIENT,
-            first: FIRST_CLIENT,
+            turns: 0,
             closed: false,
             errors: VecDeque::new(),
         })
@@ -236,36 +238,34 @@ impl<C> Server<C> {
         self.errors.pop_front()
     }
 
-    /// Executes at most one request of each client, and returns how many that were. Then each job
-    /// that works in steps does one.
+    /// Executes a few requests, of each client at most one, and returns how many that were; whoever
+    /// asks now and then comes before those who send one request upon the other. Then each job that
+    /// works in steps does one.
     ///
     /// Call it after the event loop has run, then let the VMM act on what the commands have asked
     /// for, then call [`Server::finish_turn`], which sends the replies.
     pub fn dispatch(&mut self, context: &mut C) -> usize {
         self.hub.begin_turn();
-        let later = self.clients.range(self.first..).map(|(&id, _)| id);
-        let order: Vec<_> = later
-            .chain(self.clients.range(..self.first).map(|(&id, _)| id))
-            .collect();
-        let mut executed: usize = 0;
-        for id in order {
-            if let Some(client) = self
-                .clients
-                .get_mut(&id)
-                .filter(|client| client.is_pending())
-            {
-                client.execute(&self.hub, &self.registry, context);
-                // Whoever was served first this time is last the next time.
-                if executed == 0 {
-                    self.first = id.saturating_add(1);
-                }
-                executed = executed.saturating_add(1);
+        self.turns = self.turns.saturating_add(1);
+        let pending = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.is_pending());
+        let waiting = pending.map(|(&id, client)| Waiting {
+            pipelined: client.pipelines(),
+            served: client.served(),
+            id,
+        });
+        let now = order::served_now(waiting.collect());
+        for Waiting { id, .. } in &now {
+            if let Some(client) = self.clients.get_mut(id) {
+                client.execute(self.turns, &self.hub, &self.registry, context);
             }
         }
         if let Some(jobs) = self.registry.known_jobs() {
             jobs.step(context);
         }
-        executed
+        now.len()
     }
 
     /// Sends the events of this turn and then the replies, and looks for the next requests.
@@ -276,7 +276,7 @@ impl<C> Server<C> {
             client.finish(&self.hub);
         }
         self.hub.end_turn();
-        let more = self.pump_all();
+        let more = self.pump(None);
         // Requests that were complete already have their turn in the next round.
         let waits = |client: &Client| client.is_pending() || client.is_watched_wrongly();
         let works = self.registry.known_jobs().is_some_and(Jobs::has_steps);
@@ -285,18 +285,22 @@ impl<C> Server<C> {
         }
     }
 
-    /// Moves every client's bytes, and returns whether the event loop is to run again at once. Sets
-    /// the timer for what time alone will bring about.
-    fn pump_all(&mut self) -> bool {
+    /// Moves the bytes of those clients whom something has stirred, or of `only` that one, and of all
+    /// if there are new events. Returns whether the event loop is to run again at once. Sets the timer for what time
+    /// alone will bring about.
+    fn pump(&mut self, only: Option<ClientId>) -> bool {
         let window = self.hub.expire();
+        let news = self.hub.take_news();
         let mut more = false;
         let shared = Shared {
             hub: &self.hub,
             limits: &self.limits,
             registry: &self.registry,
         };
-        for client in self.clients.values_mut() {
-            more |= client.pump(&shared);
+        for (&id, client) in &mut self.clients {
+            if news || (client.is_stirred() && only.is_none_or(|only| only == id)) {
+                more |= client.pump(&shared);
+            }
         }
         self.set_timer(window);
         more

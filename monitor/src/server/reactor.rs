@@ -19,7 +19,7 @@ const TIMER: u32 = 1;
 const FIRST_LISTENER: u32 = 2;
 
 /// Connections that are closed unserved before the others have their turn.
-const TURNED_AWAY: usize = 16;
+const TURNED_AWAY: usize = 4;
 
 /// What the event loop reports for the listener that was added after `earlier` others.
 pub(super) fn listener_token(earlier: usize) -> u32 {
@@ -28,7 +28,8 @@ pub(super) fn listener_token(earlier: usize) -> u32 {
 }
 
 impl<C> Server<C> {
-    /// Accepts who knocks, as long as there is room.
+    /// Accepts one of those who knock at each listener, if there is room. The others have their turn
+    /// before the next one: whoever connects without a pause holds nobody up.
     fn accept(&mut self) {
         for index in 0..self.listeners.len() {
             let mut turned_away: usize = 0;
@@ -50,8 +51,9 @@ impl<C> Server<C> {
                         if let Ok(link) = Link::socket(stream) {
                             self.admit(link);
                         }
+                        self.hub.wake();
+                        break;
                     }
-                    // The others have their turn before one more is turned away.
                     Ok(None) if turned_away >= TURNED_AWAY => {
                         self.hub.wake();
                         break;
@@ -133,6 +135,8 @@ impl<C> Server<C> {
             if let Some(client) = self.clients.remove(&id) {
                 self.hub.remove_client(id);
                 client.link().unwatch(ops);
+                // Somebody may be waiting for the place.
+                self.hub.wake();
             }
         }
     }
@@ -226,10 +230,15 @@ impl<C> MutEventSubscriber for Server<C> {
             self.end_stalled();
         }
         self.sweep(ops);
-        self.accept();
+        // A run of the event loop brings something of each client, and one wake-up: what is to be done
+        // once in a turn is done there.
+        let client = Some(events.data()).filter(|token| *token >= FIRST_CLIENT);
+        if client.is_none() {
+            self.accept();
+        }
         self.register(ops);
         // A request that is complete now is executed in the turn that follows this run.
-        let more = self.pump_all();
+        let more = self.pump(client);
         self.watch_output(ops);
         if more {
             self.hub.wake();

@@ -320,6 +320,11 @@ impl Client {
         self.reply()
     }
 
+    /// Calls a command with these arguments.
+    pub(crate) fn call_with(&mut self, command: &str, arguments: &Value) -> Value {
+        self.call(&json!({"execute": command, "arguments": arguments}).to_string())
+    }
+
     /// The names of the events and the word "reply" for each reply, up to the `replies`th reply or
     /// the end of the stream, which reads "end".
     pub(crate) fn order(&mut self, replies: usize) -> Vec<String> {
