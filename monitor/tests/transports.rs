@@ -17,7 +17,7 @@ use std::io::{Read, Write, pipe};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use support::{PATIENCE, Running};
 
 /// A conversation that ends the VM.
@@ -70,6 +70,36 @@ fn a_client_by_tcp_is_served_like_any_other() {
     assert_eq!(kinds(&read_all(remote)), HEARD);
     // Who listens at the other door has heard the events.
     assert_eq!(local.order(1), ["RESET", "RESET", "SHUTDOWN", "end"]);
+}
+
+#[test]
+fn clients_come_through_a_listener_of_any_family_that_was_handed_over() {
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = port.local_addr().expect("an address");
+    let name = format!("monitor-handed-{}", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let unix = UnixListener::bind(&path).expect("a socket");
+    let _server = Running::start_with(
+        ServerLimits::default(),
+        |socket| socket,
+        |server| {
+            server.listen_on(port).expect("a listener");
+            server.listen_on(unix).expect("a listener");
+        },
+    );
+    let mut tcp = TcpStream::connect(address).expect("it listens");
+    let mut greeting = [0; 6];
+    tcp.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    tcp.read_exact(&mut greeting).expect("a greeting");
+    assert_eq!(&greeting, b"{\"QMP\"");
+    for _ in 0..2 {
+        drop(UnixStream::connect(&path).expect("it listens"));
+    }
+    let mut client = UnixStream::connect(&path).expect("it listens");
+    std::fs::remove_file(&path).expect("its file is its maker's");
+    client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    client.write_all(TO_THE_END.as_bytes()).expect("it reads");
+    assert_eq!(kinds(&read_all(client)), HEARD);
 }
 
 #[test]

@@ -32,6 +32,7 @@ pub(crate) struct Door {
 enum Listener {
     Unix(MonitorSocket),
     Tcp(TcpListener),
+    Inherited(OwnedFd),
 }
 
 impl Door {
@@ -54,6 +55,18 @@ impl Door {
         // Clients inherit it. An answer is one write: nothing is gained by waiting for more.
         rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
         let listener = Listener::Tcp(listener);
+        Ok(Self { name, listener })
+    }
+
+    /// A door at a socket that somebody else has made, of whatever family.
+    ///
+    /// # Errors
+    /// When the socket cannot be made non-blocking.
+    pub(crate) fn inherited(name: &'static str, listener: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&listener, true)?;
+        // As above, if it is TCP.
+        let _tcp = rustix::net::sockopt::set_tcp_nodelay(&listener, true);
+        let listener = Listener::Inherited(listener);
         Ok(Self { name, listener })
     }
 
@@ -84,6 +97,7 @@ impl AsFd for Door {
         match &self.listener {
             Listener::Unix(socket) => socket.listener().as_fd(),
             Listener::Tcp(listener) => listener.as_fd(),
+            Listener::Inherited(listener) => listener.as_fd(),
         }
     }
 }

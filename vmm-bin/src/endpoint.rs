@@ -25,6 +25,7 @@ use rustix::net::sockopt::{socket_acceptconn, socket_type};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use crate::cli::{Address, Side};
+use crate::door::Door;
 use crate::stream::Stream;
 use crate::sys;
 
@@ -63,8 +64,10 @@ pub(crate) enum Error {
         /// The path, or the host and the port.
         place: String,
     },
-    /// The program was not started with this descriptor, or it is no connected stream socket.
-    #[error("fd:{number}: {problem}; start the program with a connected stream socket there")]
+    /// The program was not started with this descriptor, or it is no stream socket that is connected or listens.
+    #[error(
+        "fd:{number}: {problem}; start the program with a stream socket there that is connected or listens"
+    )]
     Descriptor {
         /// Its number.
         number: i32,
@@ -124,7 +127,8 @@ impl Inherited {
         self.take(number).map_err(failed)
     }
 
-    fn connected(&mut self, number: i32) -> Result<OwnedFd, Error> {
+    /// What a stream socket has become: who is connected, or who will be.
+    fn socket(&mut self, number: i32) -> Result<Endpoint, Error> {
         let failed = |problem: String| Error::Descriptor { number, problem };
         let fd = self.take(number).map_err(failed)?;
         match socket_type(&fd) {
@@ -133,10 +137,10 @@ impl Inherited {
             Err(_) => return Err(failed("is no socket".to_owned())),
         }
         if socket_acceptconn(&fd).unwrap_or_default() {
-            return Err(failed("is a socket that listens".to_owned()));
+            return Ok(Endpoint::Listening(fd));
         }
         match rustix::net::getpeername(&fd) {
-            Ok(_) => Ok(fd),
+            Ok(_) => Ok(Endpoint::Connected(fd)),
             Err(error) => Err(failed(format!("is a socket without a peer: {error}"))),
         }
     }
@@ -149,6 +153,8 @@ pub(crate) enum Endpoint {
     Unix(MonitorSocket),
     /// Clients come through this port.
     Tcp(TcpListener),
+    /// Clients come through this socket, which somebody else has made.
+    Listening(OwnedFd),
     /// The one client: a connected stream socket.
     Connected(OwnedFd),
     /// The one client: input and output.
@@ -208,12 +214,47 @@ impl Endpoint {
                 Side::Server => listen_tcp(host, *port).map(Self::Tcp),
                 Side::Client => connect_tcp(host, *port).map(Self::Connected),
             },
-            Address::Descriptor(number) => inherited.connected(*number).map(Self::Connected),
+            Address::Descriptor(number) => inherited.socket(*number),
             Address::Stdio => Ok(Self::Stdio {
                 input: watchable("standard input", Stream::stdin())?,
                 output: watchable("standard output", Stream::stdout())?,
             }),
         }
+    }
+}
+
+/// How those come who are served one at a time.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    /// Through this door.
+    Door(Door),
+    /// The one client: a connected stream socket, which does not block.
+    Client(OwnedFd),
+    /// The one client: input and output.
+    Stdio {
+        /// To read from.
+        input: Stream,
+        /// To write to.
+        output: Stream,
+    },
+}
+
+impl Arrival {
+    /// How they come to `endpoint`; `name` is whose it is, for the log.
+    ///
+    /// # Errors
+    /// When a socket cannot be made non-blocking.
+    pub(crate) fn at(name: &'static str, endpoint: Endpoint) -> io::Result<Self> {
+        Ok(match endpoint {
+            Endpoint::Unix(socket) => Self::Door(Door::unix(name, socket)?),
+            Endpoint::Tcp(listener) => Self::Door(Door::tcp(name, listener)?),
+            Endpoint::Listening(listener) => Self::Door(Door::inherited(name, listener)?),
+            Endpoint::Connected(stream) => {
+                rustix::io::ioctl_fionbio(&stream, true)?;
+                Self::Client(stream)
+            }
+            Endpoint::Stdio { input, output } => Self::Stdio { input, output },
+        })
     }
 }
 
@@ -341,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_connected_stream_socket_is_taken() {
+    fn only_a_stream_socket_that_leads_to_somebody_is_taken() {
         let (near, _far) = UnixStream::pair().unwrap();
         let datagram = std::os::unix::net::UnixDatagram::unbound().unwrap();
         let unconnected =
@@ -357,16 +398,19 @@ mod tests {
             (7, Ok(file.into())),
             (8, Err(closed)),
         ]));
-        assert!(inherited.connected(3).is_ok());
+        let taken = inherited.socket(3).unwrap();
+        assert!(matches!(taken, Endpoint::Connected(_)), "{taken:?}");
+        let taken = inherited.socket(6).unwrap();
+        assert!(matches!(taken, Endpoint::Listening(_)), "{taken:?}");
         for (number, part) in [
             (3, "in use"),
             (4, "no stream"),
             (5, "without a peer"),
-            (6, "listens"),
+            (6, "in use"),
             (7, "no socket"),
             (8, "Bad file descriptor"),
         ] {
-            let text = inherited.connected(number).unwrap_err().to_string();
+            let text = inherited.socket(number).unwrap_err().to_string();
             assert!(text.contains(part), "{text:?} lacks {part:?}");
             assert!(text.contains(&format!("fd:{number}")), "{text}");
         }

@@ -51,7 +51,7 @@ fn serial(target: &SerialTarget) -> String {
     match target {
         SerialTarget::Stdio => "stdio".to_owned(),
         SerialTarget::StdioWithMonitor => "mux".to_owned(),
-        SerialTarget::Unix(path) => format!("unix:{},server=on", path.display()),
+        SerialTarget::Socket(address) => stream(address),
         SerialTarget::File(path) => format!("file:{}", path.display()),
         SerialTarget::Null => "null".to_owned(),
     }

@@ -9,11 +9,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use lifecycle::{Requests, ShutdownCause, WakeupReason};
-use monitor::MonitorSocket;
 
 use crate::cli::{Address, Config, Guest, SerialTarget};
 use crate::console::{self, Commands, Console, StreamConsole};
-use crate::door::Door;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::main_loop::{MainLoop, Subscriber};
@@ -103,14 +101,14 @@ impl Lines {
         Ok(())
     }
 
-    /// Connects COM1 to what the configuration says; `socket` is bound if that is a socket.
+    /// Connects COM1 to what the configuration says; `socket` is open if that is a socket.
     ///
     /// # Errors
     /// When it cannot be opened or served.
     pub(crate) fn connect_serial(
         &mut self,
         config: &Config,
-        socket: Option<MonitorSocket>,
+        socket: Option<Endpoint>,
         line: &Line,
         machine: &Rc<platform::Machine>,
         requests: &Arc<Requests>,
@@ -136,14 +134,13 @@ impl Lines {
                 });
                 self.connect(StdioBackend::new(line, uart(), keyboard));
             }
-            SerialTarget::Unix(_) => {
+            SerialTarget::Socket(_) => {
                 let failed = |source| Error::Listener {
                     option: "--serial",
                     source,
                 };
                 if let Some(socket) = socket {
-                    let door = Door::unix("serial", socket).map_err(failed)?;
-                    self.connect(SocketBackend::new(door, line, uart()));
+                    self.connect(SocketBackend::new(socket, line, uart()).map_err(failed)?);
                 }
             }
             SerialTarget::File(path) => self.connect_file("--serial", path, line)?,

@@ -137,6 +137,7 @@ impl Listening {
             match endpoint {
                 Endpoint::Unix(socket) => server.listen(socket),
                 Endpoint::Tcp(listener) => server.listen_tcp(listener)?,
+                Endpoint::Listening(listener) => server.listen_on(listener)?,
                 Endpoint::Connected(stream) => server.add_client(stream)?,
                 Endpoint::Stdio { input, output } => server.add_pair(input, output)?,
             }

@@ -25,7 +25,6 @@ use lifecycle::{
     TeardownFailure, TeardownPhase,
 };
 use log::{info, trace, warn};
-use monitor::MonitorSocket;
 use monitor::run_state::Identity;
 use vcpu::{VcpuEvent, VcpuId};
 
@@ -69,7 +68,7 @@ struct Visible {
     qmp: Vec<Endpoint>,
     monitor: Vec<Endpoint>,
     qtest: Option<Endpoint>,
-    serial: Option<MonitorSocket>,
+    serial: Option<Endpoint>,
     gdb: Option<Endpoint>,
 }
 
@@ -159,10 +158,15 @@ fn start_up(
             task(|config, visible| {
                 let qmp = config.qmp.iter().map(|address| ("--qmp", address));
                 let monitor = config.monitor.iter().map(|at| ("--monitor", at));
+                let serial = match &config.serial {
+                    SerialTarget::Socket(address) => Some(("--serial", address)),
+                    _ => None,
+                };
                 let qtest = config.qtest.iter().map(|address| ("--qtest", address));
-                let wanted: Vec<_> = qmp.chain(monitor).chain(qtest).collect();
+                let wanted: Vec<_> = qmp.chain(monitor).chain(serial).chain(qtest).collect();
                 let mut opened = visible.open(&wanted)?;
                 visible.qtest = config.qtest.as_ref().and_then(|_| opened.pop());
+                visible.serial = serial.and_then(|_| opened.pop());
                 visible.monitor = opened.split_off(config.qmp.len().min(opened.len()));
                 visible.qmp = opened;
                 Ok(())
@@ -170,23 +174,9 @@ fn start_up(
             undo(|visible| {
                 visible.qmp.clear();
                 visible.monitor.clear();
+                visible.serial = None;
                 visible.qtest = None;
             }),
-        )
-        .with(
-            StartupPhase::Sockets,
-            task(|config, visible| {
-                if let SerialTarget::Unix(path) = &config.serial {
-                    let bound = MonitorSocket::bind(path);
-                    let bound = bound.map_err(|source| Error::Socket {
-                        option: "--serial",
-                        source,
-                    })?;
-                    visible.serial = Some(bound);
-                }
-                Ok(())
-            }),
-            undo(|visible| visible.serial = None),
         )
         .with(
             StartupPhase::Sockets,

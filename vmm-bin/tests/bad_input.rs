@@ -32,7 +32,7 @@ fn a_command_line_that_cannot_be_understood() {
             &["--serial", "tty"],
             &[
                 "--serial tty",
-                "stdio, mon:stdio, unix:PATH, file:PATH or none",
+                "stdio, mon:stdio, unix:PATH, tcp:HOST:PORT, fd:N, file:PATH or none",
             ],
         ),
         (&["--qmp", "null"], &["--qmp null", "unix:PATH"]),

@@ -146,12 +146,110 @@ fn a_socket_that_the_program_was_started_with() {
 }
 
 #[test]
-fn a_descriptor_that_is_none_or_no_connected_socket_is_refused() {
-    let listener = UnixListener::bind(Directory::new().path("listens")).unwrap();
+fn clients_come_through_a_listener_that_the_program_was_started_with() {
+    needs_kvm!();
+    let directory = Directory::new();
+    let path = directory.path("handed");
+    let listener = UnixListener::bind(&path).unwrap();
+    let child = Running::start(&mut with_descriptor_3(listener.into(), &["--qmp", "fd:3"]));
+    for quits in [false, true] {
+        works(Qmp::connect(&path), quits);
+    }
+    ends_well(child);
+    assert_eq!(directory.names(), ["handed"], "it is its maker's");
+
+    // The monitor for people, by TCP.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port.local_addr().unwrap();
+    let args = ["--monitor", "fd:3"];
+    let child = Running::start(&mut with_descriptor_3(port.into(), &args));
+    let mut person = TcpStream::connect(address).unwrap();
+    person.set_read_timeout(Some(DEADLINE)).unwrap();
+    person.write_all(b"info status\nquit\n").unwrap();
+    let mut text = String::new();
+    person.read_to_string(&mut text).unwrap();
+    assert!(text.contains("VM status: running"), "{text}");
+    ends_well(child);
+}
+
+/// Reads what the guest says until this.
+fn hear(mut stream: impl Read, what: &str) {
+    let mut heard = Vec::new();
+    let mut buffer = [0; 256];
+    while !String::from_utf8_lossy(&heard).contains(what) {
+        let count = stream.read(&mut buffer).unwrap();
+        assert_ne!(count, 0, "the serial line has ended: {heard:?}");
+        heard.extend_from_slice(&buffer[..count]);
+    }
+}
+
+#[test]
+fn the_serial_line_connects_and_takes_sockets_of_every_kind() {
+    needs_kvm!();
+    let directory = Directory::new();
+    let unix = UnixListener::bind(directory.path("serial")).unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port.local_addr().unwrap();
+    let qmp = directory.option("unix", "qmp");
+    let wheres = [
+        directory.option("unix", "serial") + ",server=off",
+        format!("tcp:{address},server=off"),
+    ];
+    for (number, option) in wheres.iter().enumerate() {
+        let (child, log) = start(&["--serial", option, "--qmp", &qmp]);
+        let mut stream: Box<dyn ReadWrite> = match number {
+            0 => Box::new(unix.accept().unwrap().0),
+            _ => Box::new(port.accept().unwrap().0),
+        };
+        hear(&mut stream, "guest> ");
+        stream.write_all(b"n").unwrap();
+        hear(&mut stream, "counting");
+        // Who has gone does not come again; the guest goes on, and speaks to nobody.
+        drop(stream);
+        wait_for("line in the log", || {
+            log.text().contains("the other end has gone").then_some(())
+        });
+        let path = directory.path("qmp");
+        works(Qmp::connect(&path), true);
+        ends_well(child);
+    }
+
+    let (near, far) = UnixStream::pair().unwrap();
+    let args = ["--serial", "fd:3", "--qmp", &qmp];
+    let child = Running::start(&mut with_descriptor_3(far.into(), &args));
+    near.set_read_timeout(Some(DEADLINE)).unwrap();
+    hear(&near, "guest> ");
+    (&near).write_all(b"s").unwrap();
+    ends_well(child);
+
+    let (child, log) = start(&["--serial", "tcp::0"]);
+    let heard = wait_for("port", || {
+        let text = log.text();
+        let at = text.split_once("listening on tcp:")?.1;
+        Some(at.split_once('\n')?.0.to_owned())
+    });
+    // One after the other.
+    for keys in [b"l", b"s"] {
+        let mut stream = TcpStream::connect(&heard).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        hear(&mut stream, "guest> ");
+        stream.write_all(keys).unwrap();
+        hear(&mut stream, "\n");
+    }
+    ends_well(child);
+}
+
+/// A stream of any kind.
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
+
+#[test]
+fn a_descriptor_that_is_none_or_leads_to_nobody_is_refused() {
+    let datagram = std::os::unix::net::UnixDatagram::unbound().unwrap();
     let file = std::fs::File::open("/dev/null").unwrap();
     for (fd, number, part) in [
         (OwnedFd::from(file), "3", "fd:3: is no socket"),
-        (listener.into(), "3", "fd:3: is a socket that listens"),
+        (datagram.into(), "3", "fd:3: is a socket, but no stream"),
         (
             io::pipe().unwrap().0.into(),
             "9",

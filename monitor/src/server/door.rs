@@ -1,7 +1,8 @@
-//! Where clients come in: a unix socket or a TCP port.
+//! Where clients come in: a unix socket, a TCP port, or a socket that was handed over.
 
 use super::MonitorSocket;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::SocketFlags;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -11,6 +12,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 pub(super) enum Door {
     Unix(MonitorSocket),
     Tcp(TcpListener),
+    /// One that somebody else has made, of whatever family.
+    Handed(OwnedFd),
 }
 
 impl Door {
@@ -26,6 +29,12 @@ impl Door {
                 // A reply is one write: nothing is gained by waiting for more.
                 stream.set_nodelay(true).ok();
                 Ok(Some(stream.into()))
+            }
+            Door::Handed(listener) => {
+                let stream = rustix::net::accept_with(listener, SocketFlags::CLOEXEC)?;
+                // As above, if it is TCP.
+                rustix::net::sockopt::set_tcp_nodelay(&stream, true).ok();
+                Ok(Some(stream))
             }
         }
     }
@@ -49,6 +58,7 @@ impl AsFd for Door {
         match self {
             Door::Unix(socket) => socket.listener().as_fd(),
             Door::Tcp(listener) => listener.as_fd(),
+            Door::Handed(listener) => listener.as_fd(),
         }
     }
 }

@@ -149,6 +149,22 @@ impl<C> Server<C> {
         Ok(())
     }
 
+    /// Accepts clients on a stream socket of any family that somebody else has made and that listens:
+    /// one that a VMM was started with.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made non-blocking.
+    pub fn listen_on(&mut self, listener: impl Into<OwnedFd>) -> Result<(), Error> {
+        let listener = listener.into();
+        rustix::io::ioctl_fionbio(&listener, true).map_err(|errno| Error::SetUp {
+            what: "making a listener non-blocking",
+            source: errno.into(),
+        })?;
+        self.open(Door::Handed(listener));
+        Ok(())
+    }
+
     fn open(&mut self, door: Door) {
         let token = reactor::listener_token(self.listeners.len());
         self.listeners.push(Listener {

@@ -3,7 +3,7 @@
 //! ```text
 //!   unix:PATH[,server=on|off]        a path with a comma has it twice
 //!   tcp:HOST:PORT[,server=on|off]    HOST may be left out: 127.0.0.1; IPv6 in brackets
-//!   fd:N                             a connected socket that the program was started with
+//!   fd:N                             a socket that the program was started with, connected or listening
 //!   stdio                            standard input and output
 //! ```
 //!
@@ -53,7 +53,7 @@ pub(crate) enum Address {
         /// Who waits.
         side: Side,
     },
-    /// A connected stream socket that the program was started with, by its number.
+    /// A stream socket that the program was started with, by its number: connected, or listening.
     Descriptor(i32),
     /// Standard input and output.
     Stdio,
@@ -87,7 +87,7 @@ impl Address {
                 Some(number) => Ok(Self::Descriptor(number)),
                 None => Err(bad(
                     "is no descriptor",
-                    "give fd:N, the number from 3 on of a connected socket that is inherited",
+                    "give fd:N, the number from 3 on of a socket that is inherited",
                 )),
             },
             None if given == "stdio" => Ok(Self::Stdio),

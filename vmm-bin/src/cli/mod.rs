@@ -92,8 +92,8 @@ pub(crate) enum SerialTarget {
     Stdio,
     /// Standard input and output, and the human monitor is there too.
     StdioWithMonitor,
-    /// A socket at this path, for one client at a time.
-    Unix(PathBuf),
+    /// A socket, for one client at a time.
+    Socket(Address),
     /// A file at this path.
     File(PathBuf),
     /// Nothing.
@@ -105,10 +105,7 @@ impl SerialTarget {
     fn address(&self) -> Option<Address> {
         match self {
             Self::Stdio | Self::StdioWithMonitor => Some(Address::Stdio),
-            Self::Unix(path) => Some(Address::Unix {
-                path: path.clone(),
-                side: Side::Server,
-            }),
+            Self::Socket(address) => Some(address.clone()),
             Self::File(_) | Self::Null => None,
         }
     }
@@ -117,30 +114,34 @@ impl SerialTarget {
 impl Config {
     /// The descriptors that the program was started with and uses.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = i32> {
-        let addresses = self.qmp.iter().chain(&self.monitor).chain(&self.qtest);
-        let streams = addresses.filter_map(|address| match address {
+        let streams = self.addresses().filter_map(|address| match address {
             Address::Descriptor(number) => Some(*number),
             _ => None,
         });
         streams.chain(self.kvm_descriptor)
     }
 
+    /// Where streams come from.
+    fn addresses(&self) -> impl Iterator<Item = &Address> {
+        let serial = match &self.serial {
+            SerialTarget::Socket(address) => Some(address),
+            _ => None,
+        };
+        let clients = self.qmp.iter().chain(&self.monitor).chain(&self.qtest);
+        let gdb = self.gdb.as_ref().map(|gdb| &gdb.address);
+        clients.chain(serial).chain(gdb)
+    }
+
     /// The files that the program makes and takes away again.
     pub(crate) fn own_files(&self) -> impl Iterator<Item = &Path> {
-        let clients = self.qmp.iter().chain(&self.monitor).chain(&self.qtest);
-        let addresses = clients.chain(self.gdb.as_ref().map(|gdb| &gdb.address));
-        let sockets = addresses.filter_map(|address| match address {
+        let sockets = self.addresses().filter_map(|address| match address {
             Address::Unix {
                 path,
                 side: Side::Server,
             } => Some(path),
             _ => None,
         });
-        let serial = match &self.serial {
-            SerialTarget::Unix(path) => Some(path),
-            _ => None,
-        };
-        let files = sockets.chain(serial).chain(&self.pidfile);
+        let files = sockets.chain(&self.pidfile);
         files.map(PathBuf::as_path)
     }
 

@@ -99,7 +99,8 @@ pub(super) struct Options {
     )]
     pub(super) pvpanic: String,
     /// Serial console: stdio (the default, unless the monitor has it), unix:PATH,
-    /// file:PATH, none, or mon:stdio (the human monitor is there too: Ctrl-A c);
+    /// tcp:HOST:PORT, fd:N, file:PATH, none, or mon:stdio (the human monitor is
+    /// there too: Ctrl-A c); a socket with ,server=off connects;
     /// with ,wakeup=on a key wakes the guest
     #[arg(
         long,
@@ -119,7 +120,7 @@ pub(super) struct Options {
     pub(super) uuid: Option<String>,
 
     /// Serve the monitor protocol (QMP), repeatable: unix:PATH, tcp:HOST:PORT,
-    /// fd:N (a connected socket) or stdio; with ,server=off it connects
+    /// fd:N (a socket, connected or listening) or stdio; with ,server=off it connects
     #[arg(
         long,
         value_name = "WHERE",

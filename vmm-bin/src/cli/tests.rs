@@ -82,7 +82,7 @@ fn every_option_has_its_effect() {
         }
     );
     assert_eq!((config.memory, config.cpus), (1 << 30, 2));
-    assert_eq!(config.serial, SerialTarget::Unix("/tmp/s".into()));
+    assert_eq!(config.serial, serial_socket("/tmp/s"));
     let qmp = Address::Unix {
         path: "/tmp/q".into(),
         side: Side::Server,
@@ -211,7 +211,7 @@ fn bad_values_are_named_with_what_would_do() {
             &["--serial", "pty"],
             &[
                 "--serial pty",
-                "stdio, mon:stdio, unix:PATH, file:PATH or none",
+                "stdio, mon:stdio, unix:PATH, tcp:HOST:PORT, fd:N, file:PATH or none",
             ],
         ),
         (&["--serial", "unix:"], &["--serial unix:", "unix:PATH"]),
@@ -221,7 +221,7 @@ fn bad_values_are_named_with_what_would_do() {
         ),
         (
             &["--serial", "none,wakeup=on"],
-            &["no input", "stdio or unix:PATH"],
+            &["no input", "stdio or a socket"],
         ),
         (&["--qmp", "udp:1:2"], &["--qmp udp:1:2", "unix:PATH"]),
         (&["--gdb", "1234"], &["--gdb 1234", "tcp:HOST:PORT"]),
@@ -244,8 +244,12 @@ fn bad_values_are_named_with_what_would_do() {
             &["--qmp", "'serve=on'", "server=on or server=off"],
         ),
         (
-            &["--serial", "unix:/tmp/q,server=off"],
-            &["--serial", "only listens", "server=on"],
+            &["--serial", "tcp:host:0,server=off"],
+            &["--serial", "names no port"],
+        ),
+        (
+            &["--serial", "fd:2"],
+            &["--serial fd:2", "is no descriptor"],
         ),
         (&["--debugcon", "stdio"], &["--debugcon stdio", "file:PATH"]),
         (&["--exit-codes", "9"], &["--exit-codes 9", "qemu or cause"]),
@@ -399,6 +403,33 @@ fn word() -> impl proptest::strategy::Strategy<Value = String> {
 }
 
 #[test]
+fn a_serial_line_has_any_socket() {
+    let tcp = |side| Address::Tcp {
+        host: "localhost".into(),
+        port: 1,
+        side,
+    };
+    for (text, address) in [
+        ("tcp:localhost:1", tcp(Side::Server)),
+        ("tcp:localhost:1,server=off", tcp(Side::Client)),
+        ("fd:5", Address::Descriptor(5)),
+    ] {
+        let config = run(&["--serial", text]);
+        assert_eq!(config.serial, SerialTarget::Socket(address), "{text}");
+    }
+    let config = run(&["--serial", "fd:5", "--qmp", "fd:6"]);
+    assert_eq!(config.descriptors().collect::<Vec<_>>(), [6, 5]);
+}
+
+/// A serial line whose clients come through a socket at `path`.
+fn serial_socket(path: &str) -> SerialTarget {
+    SerialTarget::Socket(Address::Unix {
+        path: path.into(),
+        side: Side::Server,
+    })
+}
+
+#[test]
 fn a_serial_line_may_wake_the_guest() {
     for (text, wakes) in [
         ("unix:/s", false),
@@ -406,7 +437,7 @@ fn a_serial_line_may_wake_the_guest() {
         ("unix:/s,wakeup=off", false),
     ] {
         let config = run(&["--serial", text]);
-        assert_eq!(config.serial, SerialTarget::Unix("/s".into()), "{text}");
+        assert_eq!(config.serial, serial_socket("/s"), "{text}");
         assert_eq!(config.serial_wakes, wakes, "{text}");
     }
 }

@@ -148,7 +148,7 @@ pub(super) fn serial_line(text: &str) -> Result<(SerialTarget, bool), UsageError
     };
     if wakeup && matches!(target, SerialTarget::File(_) | SerialTarget::Null) {
         let problem = "has no input that could wake the guest";
-        let remedy = "use wakeup=on with stdio or unix:PATH";
+        let remedy = "use wakeup=on with stdio or a socket";
         return Err(UsageError::value("--serial", text, problem, remedy));
     }
     Ok((target, wakeup))
@@ -160,20 +160,13 @@ fn serial(text: &str) -> Result<SerialTarget, UsageError> {
         None if text == "stdio" => Ok(SerialTarget::Stdio),
         None if text == "none" => Ok(SerialTarget::Null),
         Some(("mon", "stdio")) => Ok(SerialTarget::StdioWithMonitor),
-        Some(("unix", _)) => match Address::parse("--serial", text, Side::Server)? {
-            Address::Unix {
-                path,
-                side: Side::Server,
-            } => Ok(SerialTarget::Unix(path)),
-            _ => {
-                let problem = "is to connect, and a serial line only listens";
-                let remedy = "use server=on";
-                Err(UsageError::value("--serial", text, problem, remedy))
-            }
-        },
+        Some(("unix" | "tcp" | "fd", _)) => {
+            let address = Address::parse("--serial", text, Side::Server)?;
+            Ok(SerialTarget::Socket(address))
+        }
         Some(("file", path)) => Ok(SerialTarget::File(file("--serial", text, path)?)),
         _ => {
-            let remedy = "use stdio, mon:stdio, unix:PATH, file:PATH or none";
+            let remedy = "use stdio, mon:stdio, unix:PATH, tcp:HOST:PORT, fd:N, file:PATH or none";
             Err(UsageError::value("--serial", text, "is not known", remedy))
         }
     }

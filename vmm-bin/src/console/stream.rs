@@ -23,7 +23,7 @@ use vmm_sys_util::epoll::EventSet;
 use super::{Commands, Console, Shared};
 use crate::door::Door;
 use crate::doorbell::Doorbell;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Arrival, Endpoint};
 use crate::serial::{Backend, Flow, wait_writable};
 use crate::stream::Stream;
 
@@ -194,15 +194,10 @@ impl StreamConsole {
         let bell = Arc::new(Doorbell::new()?);
         let ringer = Arc::clone(&bell);
         let console = Console::new(commands, Arc::new(move || ringer.ring()));
-        let (door, link) = match endpoint {
-            Endpoint::Unix(socket) => (Some(Door::unix("monitor", socket)?), None),
-            Endpoint::Tcp(listener) => (Some(Door::tcp("monitor", listener)?), None),
-            Endpoint::Connected(stream) => {
-                let stream = UnixStream::from(stream);
-                stream.set_nonblocking(true)?;
-                (None, Some(Link::Socket(stream)))
-            }
-            Endpoint::Stdio { input, output } => (None, Some(Link::Pair(input, output))),
+        let (door, link) = match Arrival::at("monitor", endpoint)? {
+            Arrival::Door(door) => (Some(door), None),
+            Arrival::Client(stream) => (None, Some(Link::Socket(stream.into()))),
+            Arrival::Stdio { input, output } => (None, Some(Link::Pair(input, output))),
         };
         let client = link.map(Client::new);
         if client.is_some() {

@@ -27,7 +27,7 @@ use vmm_sys_util::epoll::EventSet;
 use super::session::Output;
 use crate::door::Door;
 use crate::doorbell::Doorbell;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Arrival, Endpoint};
 use crate::watch::Watch;
 
 /// How many bytes of input are taken in at a time.
@@ -59,9 +59,8 @@ impl Transport {
     /// When the socket cannot be made non-blocking, and when clients do not come to `endpoint`.
     pub(super) fn new(endpoint: Endpoint, bell: Arc<Doorbell>) -> io::Result<Rc<RefCell<Self>>> {
         Ok(Rc::new(RefCell::new(Self {
-            door: match endpoint {
-                Endpoint::Unix(socket) => Door::unix("gdb", socket)?,
-                Endpoint::Tcp(listener) => Door::tcp("gdb", listener)?,
+            door: match Arrival::at("gdb", endpoint)? {
+                Arrival::Door(door) => door,
                 // The command line has refused it.
                 _ => return Err(io::ErrorKind::Unsupported.into()),
             },

@@ -11,14 +11,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use event_manager::{EventOps, Events, MutEventSubscriber};
 use log::{error, info, warn};
-use rustix::io::{Errno, ioctl_fionbio};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use vmm_sys_util::epoll::EventSet;
 
 use super::request::MOST_BYTES;
 use crate::door::Door;
 use crate::doorbell::Doorbell;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Arrival, Endpoint};
 
 /// The longest request: so many bytes in hexadecimal, and the words before them.
 const LONGEST_LINE: usize = 2 * MOST_BYTES + 256;
@@ -66,15 +66,11 @@ impl Link {
             client: None,
             arrived: false,
         };
-        match endpoint {
-            Endpoint::Unix(socket) => link.door = Some(Door::unix("qtest", socket)?),
-            Endpoint::Tcp(listener) => link.door = Some(Door::tcp("qtest", listener)?),
-            Endpoint::Connected(stream) => {
-                ioctl_fionbio(&stream, true)?;
-                link.seat(stream);
-            }
+        match Arrival::at("qtest", endpoint)? {
+            Arrival::Door(door) => link.door = Some(door),
+            Arrival::Client(stream) => link.seat(stream),
             // The command line has refused it.
-            Endpoint::Stdio { .. } => return Err(ErrorKind::Unsupported.into()),
+            Arrival::Stdio { .. } => return Err(ErrorKind::Unsupported.into()),
         }
         Ok(link)
     }

@@ -1,10 +1,11 @@
-//! A socket at the other end: one client at a time, the next one waits in the backlog.
+//! A socket at the other end: one client at a time, the next one waits in the backlog. Or one client that
+//! is connected from the start, after which nobody comes.
 //!
 //! What the guest says while nobody is connected waits in the ring, as far as it has room, and is
-//! what the next client reads first.
+//! what the next client reads first. If nobody can come any more, it is discarded.
 
-use std::io::{ErrorKind, Read};
-use std::os::fd::AsRawFd;
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,14 +13,15 @@ use std::time::Duration;
 
 use devices::OutputRing;
 use event_manager::{EventOps, Events, MutEventSubscriber};
-use log::{error, warn};
+use log::{error, info, warn};
 use vmm_sys_util::epoll::EventSet;
 
 use super::feed::{Feed, Receiver};
-use super::flow::{Drain, Flow};
+use super::flow::{Drain, Flow, discard};
 use super::{Backend, Line};
 use crate::door::Door;
 use crate::doorbell::Doorbell;
+use crate::endpoint::{Arrival, Endpoint};
 use crate::watch::Watch;
 
 /// How many reads one call of the main loop is worth.
@@ -35,6 +37,17 @@ struct Client {
     deaf: bool,
 }
 
+impl Client {
+    fn new(stream: OwnedFd) -> Self {
+        Self {
+            stream: stream.into(),
+            feed: Feed::default(),
+            watch: Watch::default(),
+            deaf: false,
+        }
+    }
+}
+
 /// How it goes on with a client.
 enum Next {
     /// Wait for this.
@@ -46,44 +59,69 @@ enum Next {
     Over,
 }
 
-/// A listening socket and its client.
+/// The client, and where the next one comes from.
 pub(crate) struct SocketBackend {
     output: Arc<OutputRing>,
     bell: Arc<Doorbell>,
     drain: Drain,
-    door: Door,
+    /// Where the next client comes from, if one can.
+    door: Option<Door>,
     client: Option<Client>,
     receiver: Rc<dyn Receiver>,
 }
 
 impl SocketBackend {
-    /// Connects `line` and `receiver` to the clients who come through `door`.
-    pub(crate) fn new(door: Door, line: &Line, receiver: Rc<dyn Receiver>) -> Self {
-        Self {
+    /// Connects `line` and `receiver` to those who come to `endpoint`.
+    ///
+    /// # Errors
+    /// When a socket cannot be made non-blocking, and when `endpoint` is none.
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        line: &Line,
+        receiver: Rc<dyn Receiver>,
+    ) -> io::Result<Self> {
+        let (door, client) = match Arrival::at("serial", endpoint)? {
+            Arrival::Door(door) => (Some(door), None),
+            Arrival::Client(stream) => (None, Some(Client::new(stream))),
+            // It has a back-end of its own.
+            Arrival::Stdio { .. } => return Err(ErrorKind::Unsupported.into()),
+        };
+        Ok(Self {
             output: Arc::clone(&line.output),
             bell: Arc::clone(&line.bell),
             drain: Drain::default(),
             door,
-            client: None,
+            client,
             receiver,
-        }
+        })
     }
 
     fn accept(&mut self, ops: &mut EventOps) {
-        let Some(socket) = self.door.admit(ops) else {
+        let client = self.door.as_ref().and_then(|door| door.admit(ops));
+        if let Some(client) = client {
+            self.client = Some(Client::new(client));
+            self.watch(EventSet::IN, ops);
+        }
+    }
+
+    /// Waits for the client; one that cannot be waited for is gone.
+    fn watch(&mut self, wanted: EventSet, ops: &mut EventOps) {
+        let Some(client) = &mut self.client else {
             return;
         };
-        let mut watch = Watch::default();
-        if let Err(error) = watch.set(&socket, Some(EventSet::IN), ops) {
+        if let Err(error) = client.watch.set(&client.stream, Some(wanted), ops) {
             error!("serial: cannot watch the client: {error}");
-            return self.door.open(ops);
+            self.client = None;
+            self.wait(ops);
         }
-        self.client = Some(Client {
-            stream: socket.into(),
-            feed: Feed::default(),
-            watch,
-            deaf: false,
-        });
+    }
+
+    /// Has the main loop wait for the next client.
+    fn wait(&self, ops: &mut EventOps) {
+        match &self.door {
+            Some(door) => door.open(ops),
+            None => info!("serial: the other end has gone, and output is discarded"),
+        }
     }
 
     /// Moves bytes both ways.
@@ -124,6 +162,9 @@ impl SocketBackend {
     fn update(&mut self, hung_up: bool, ops: &mut EventOps) {
         let mut next = self.serve(hung_up);
         let Some(client) = &mut self.client else {
+            if self.door.is_none() {
+                discard(&self.output);
+            }
             return;
         };
         let wanted = match next {
@@ -137,7 +178,7 @@ impl SocketBackend {
         if let Next::Over = next {
             // What could not be written to it is for the next one.
             self.client = None;
-            self.door.open(ops);
+            self.wait(ops);
         }
     }
 }
@@ -147,13 +188,21 @@ impl MutEventSubscriber for SocketBackend {
         if let Err(error) = ops.add(Events::new(&*self.bell, EventSet::IN)) {
             error!("serial: cannot watch the line: {error}");
         }
-        self.door.open(ops);
+        if self.client.is_some() {
+            self.watch(EventSet::IN, ops);
+        } else {
+            self.wait(ops);
+        }
     }
 
     fn process(&mut self, events: Events, ops: &mut EventOps) {
         if events.fd() == self.bell.as_raw_fd() {
             self.bell.silence();
-        } else if events.fd() == self.door.as_raw_fd() {
+        } else if self
+            .door
+            .as_ref()
+            .is_some_and(|door| events.fd() == door.as_raw_fd())
+        {
             self.accept(ops);
         }
         let gone = EventSet::ERROR | EventSet::HANG_UP;
