@@ -25,7 +25,7 @@ mod query;
 mod requests;
 
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::debug;
@@ -68,7 +68,7 @@ pub(crate) struct Wanted {
     pub(crate) landlock: Landlock,
 }
 
-/// Confines the threads of `vcpus`, which are paused, and then the calling one, the main loop's, to
+/// Confines the threads of `vcpus`, which are paused, and the calling one, the main loop's, to
 /// which `paths` stay open. There is no way back.
 ///
 /// # Errors
@@ -79,17 +79,38 @@ pub(crate) fn enter(
     paths: &Paths<'_>,
 ) -> Result<Status, Error> {
     let of_vcpu = Arc::new(Confinement::new(wanted, &lists::VCPU, &Paths::default())?);
-    let deadline = Instant::now().checked_add(PATIENCE);
-    for (_, confined) in vcpus.run_on_all(deadline, move |_| of_vcpu.enter()) {
-        confined??;
+    let refused = Arc::new(Mutex::new(None));
+    for vcpu in vcpus.vcpus().iter() {
+        let (of_vcpu, refused) = (Arc::clone(&of_vcpu), Arc::clone(&refused));
+        vcpu.queue_on(move |_| keep(&refused, of_vcpu.enter().err()))?;
     }
+    // The kernel takes its time to compile a filter: all threads let it do so at once.
     let status = Confinement::new(wanted, &lists::MAIN_LOOP, paths)?.enter()?;
+    let deadline = Instant::now().checked_add(PATIENCE);
+    // Queued behind the confinement, this comes back after it.
+    for (_, passed) in vcpus.run_on_all(deadline, |_| ()) {
+        passed?;
+    }
+    if let Some(error) = error_in(&refused).take() {
+        return Err(error);
+    }
     landlock::check(wanted.landlock, &status.landlock)?;
     debug!(
         "sandbox: seccomp {:?}, Landlock {}",
         status.seccomp, status.landlock
     );
     Ok(status)
+}
+
+/// Keeps an error for who asked.
+fn keep(refused: &Mutex<Option<Error>>, error: Option<Error>) {
+    if error.is_some() {
+        *error_in(refused) = error;
+    }
+}
+
+fn error_in(refused: &Mutex<Option<Error>>) -> MutexGuard<'_, Option<Error>> {
+    refused.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Confines the calling thread, which does nothing but write to a file that is open.
