@@ -20,16 +20,15 @@
     reason = "the floor is what one writes without this crate"
 )]
 
+mod floor;
 #[path = "../tests/real_guest/mod.rs"]
 #[expect(dead_code, reason = "the tests use all of it")]
 mod real_guest;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use kvm_ioctls::{KvmRunWrapper, VcpuFd};
+use floor::Floor;
 use real_guest::{Machine, soon};
 use vcpu::kvm::{KvmExit, KvmVcpu};
 use vcpu::{Control, PauseGuard, Phase, VcpuId, VcpuSet};
@@ -43,122 +42,17 @@ const BUDGET: Duration = Duration::from_secs(4);
 /// Between the entry of the last vCPU and the next pause.
 const SETTLE: Duration = Duration::from_micros(150);
 
-const RUN: u32 = 0;
-const STOP: u32 = 1;
-const STOPPED: u32 = 2;
-const END: u32 = 3;
-
-/// One vCPU of the floor, and its thread.
-struct Floor {
-    shared: Arc<(AtomicU32, AtomicI32, AtomicU32)>,
-    page: KvmRunWrapper,
-    signal: i32,
-    thread: Option<JoinHandle<()>>,
-}
-
-fn futex(word: &AtomicU32, operation: libc::c_int, value: u32) {
-    // SAFETY: the address is that of a live atomic; no timeout.
-    unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            operation | libc::FUTEX_PRIVATE_FLAG,
-            value,
-            std::ptr::null::<libc::timespec>(),
-        );
+/// Lets all of the floor run for a moment, and times their pause.
+fn floor_round(floors: &mut [Floor]) -> Duration {
+    floors.iter().for_each(Floor::go_on);
+    while !floors.iter().all(Floor::in_guest) {
+        thread::yield_now();
     }
-}
-
-impl Floor {
-    fn new(machine: &Machine, id: u64, code: &[u8]) -> Self {
-        let mut fd: VcpuFd = machine.descriptor(id, code);
-        let page = KvmRunWrapper::mmap_from_fd(&fd, machine.run_size()).unwrap();
-        let shared = Arc::new((
-            AtomicU32::new(STOPPED),
-            AtomicI32::new(0),
-            AtomicU32::new(0),
-        ));
-        let inside = Arc::clone(&shared);
-        let thread = thread::spawn(move || {
-            let (state, thread, in_guest) = &*inside;
-            // SAFETY: no arguments.
-            thread.store(unsafe { libc::gettid() }, Ordering::SeqCst);
-            loop {
-                fd.set_kvm_immediate_exit(0);
-                match state.load(Ordering::SeqCst) {
-                    RUN => {
-                        in_guest.store(1, Ordering::SeqCst);
-                        drop(fd.run());
-                        in_guest.store(0, Ordering::SeqCst);
-                    }
-                    STOP => {
-                        state.store(STOPPED, Ordering::SeqCst);
-                        futex(state, libc::FUTEX_WAKE, u32::MAX >> 1);
-                    }
-                    STOPPED => futex(state, libc::FUTEX_WAIT, STOPPED),
-                    _ => return,
-                }
-            }
-        });
-        while shared.1.load(Ordering::SeqCst) == 0 {
-            thread::yield_now();
-        }
-        let signal = libc::SIGRTMIN();
-        Self {
-            shared,
-            page,
-            signal,
-            thread: Some(thread),
-        }
-    }
-
-    fn request(&mut self) {
-        self.shared.0.store(STOP, Ordering::SeqCst);
-        self.page.as_mut_ref().immediate_exit = 1;
-        self.signal();
-    }
-
-    fn wait(&self) {
-        while self.shared.0.load(Ordering::SeqCst) == STOP {
-            futex(&self.shared.0, libc::FUTEX_WAIT, STOP);
-        }
-    }
-
-    /// Lets all run for a moment, and times their pause.
-    fn round(floors: &mut [Self]) -> Duration {
-        for floor in &mut *floors {
-            floor.go_on(RUN);
-        }
-        while floors
-            .iter()
-            .any(|floor| floor.shared.2.load(Ordering::SeqCst) == 0)
-        {
-            thread::yield_now();
-        }
-        thread::sleep(SETTLE);
-        let start = Instant::now();
-        floors.iter_mut().for_each(Self::request);
-        floors.iter().for_each(Self::wait);
-        start.elapsed()
-    }
-
-    fn signal(&self) {
-        let thread = self.shared.1.load(Ordering::SeqCst);
-        // SAFETY: plain numbers; the handler does nothing.
-        unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), thread, self.signal) };
-    }
-
-    fn go_on(&self, how: u32) {
-        self.shared.0.store(how, Ordering::SeqCst);
-        futex(&self.shared.0, libc::FUTEX_WAKE, u32::MAX >> 1);
-    }
-}
-
-impl Drop for Floor {
-    fn drop(&mut self) {
-        self.go_on(END);
-        self.thread.take().map(JoinHandle::join);
-    }
+    thread::sleep(SETTLE);
+    let start = Instant::now();
+    floors.iter_mut().for_each(Floor::request);
+    floors.iter().for_each(Floor::wait);
+    start.elapsed()
 }
 
 fn quiet(exit: KvmExit<'_>) -> Control {
@@ -234,7 +128,7 @@ fn measure(count: u32, code: &[u8]) -> (f64, f64, f64, usize) {
     let (mut ours, mut floor, mut signals) = (Vec::new(), Vec::new(), Vec::new());
     let begin = Instant::now();
     while begin.elapsed() < BUDGET {
-        floor.push(Floor::round(&mut floors));
+        floor.push(floor_round(&mut floors));
         ours.push(side.round());
         // What one signal more costs its sender.
         let start = Instant::now();

@@ -1,50 +1,42 @@
-//! What a command over a socket costs when there is no VMM behind it: another process answers each line at once.
+//! What no VMM goes below: a small program in its place, with a vCPU whose guest spins. It answers each line of a client
+//! at once, after it has paused the vCPU for `stop`, or let it go on for `cont`.
 
-use std::env;
-use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::os::unix::net::UnixListener;
 
-use crate::{Outcome, median};
+use crate::Outcome;
+use crate::pause::Floor;
+use crate::real_guest::Machine;
 
-/// This program's argument that makes it the other process; the socket's path follows.
-pub(crate) const ECHO: &str = "--echo";
+/// This program's argument that makes it the floor; the socket's path follows.
+pub(crate) const FLOOR: &str = "--floor";
 
-/// The other process: answers each line until the client is gone.
-pub(crate) fn echo(path: &str) -> Outcome<()> {
-    let stream = UnixStream::connect(path)?;
-    let mut writer = stream.try_clone()?;
-    for line in BufReader::new(stream).split(b'\n') {
-        line?;
-        writer.write_all(b"{\"return\": {}}\r\n")?;
+/// `jmp $`.
+const SPIN: &[u8] = &[0xeb, 0xfe];
+const ANSWER: &[u8] = b"{\"return\": {}}\r\n";
+
+/// Serves one client until it is gone. As the guest of the others does, this says when it runs.
+pub(crate) fn serve(path: &str) -> Outcome<()> {
+    let machine = Machine::new(true).ok_or("there is no /dev/kvm")?;
+    let mut vcpu = Floor::new(&machine, 0, SPIN);
+    let listener = UnixListener::bind(path)?;
+    vcpu.go_on();
+    std::io::stdout().write_all(b"R")?;
+    std::io::stdout().flush()?;
+    let (mut writer, _) = listener.accept()?;
+    let mut reader = BufReader::new(writer.try_clone()?);
+    // What is a greeting to a client of QMP.
+    writer.write_all(ANSWER)?;
+    let mut line = String::new();
+    while reader.read_line(&mut line)? != 0 {
+        if line.contains("\"stop\"") {
+            vcpu.request();
+            vcpu.wait();
+        } else if line.contains("\"cont\"") {
+            vcpu.go_on();
+        }
+        writer.write_all(ANSWER)?;
+        line.clear();
     }
     Ok(())
-}
-
-/// One line to another process over a unix socket, and its answer.
-pub(crate) fn socket_round_trip(rounds: usize) -> Outcome<Duration> {
-    let path = env::temp_dir().join(format!("bench-{}-echo", std::process::id()));
-    let listener = UnixListener::bind(&path)?;
-    let mut other = Command::new(env::current_exe()?)
-        .arg(ECHO)
-        .arg(&path)
-        .stdin(Stdio::null())
-        .spawn()?;
-    let (mut writer, _) = listener.accept()?;
-    fs::remove_file(&path)?;
-    let mut reader = BufReader::new(writer.try_clone()?);
-    let mut times = Vec::new();
-    let mut answer = String::new();
-    for _ in 0..rounds {
-        let begin = Instant::now();
-        writer.write_all(b"{\"execute\": \"query-status\"}\n")?;
-        answer.clear();
-        reader.read_line(&mut answer)?;
-        times.push(begin.elapsed());
-    }
-    writer.shutdown(std::net::Shutdown::Both)?;
-    other.wait()?;
-    median(times)
 }

@@ -2,18 +2,39 @@
 //! in one run, and beside the floor that no VMM can go below.
 //!
 //! The guest is `guests/spin.S`: 32-bit code that prints one byte and spins. Machines are noisy, so each figure
-//! is a median, sides take turns, and what counts is the ratio.
+//! is a median, sides take turns, and what counts is the ratio. Where commands are measured, the threads of each side
+//! have the same places, and only the guest whose turn it is runs.
 //!
 //! `integration-tests/bench.sh` runs this; it sets `VMM_BIN` and `SPIN_GUEST`.
 
 mod floor;
 mod load;
+#[path = "../../../vcpu/benches/floor/mod.rs"]
+#[expect(
+    unsafe_code,
+    clippy::unwrap_used,
+    dead_code,
+    reason = "it is another benchmark's, and that may fail by unwrapping"
+)]
+mod pause;
+mod placement;
+#[path = "../../../vcpu/tests/real_guest/mod.rs"]
+#[expect(
+    unsafe_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    dead_code,
+    reason = "it is a test's, and not all of it is needed"
+)]
+mod real_guest;
 mod vm;
 
 use std::error::Error;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use load::Load;
+use placement::Placement;
 use vm::{Side, Vm};
 
 /// Whatever goes wrong ends the benchmark with its text.
@@ -25,55 +46,45 @@ const STARTS: usize = 15;
 const RESETS: usize = 60;
 /// Commands of a kind per side.
 const COMMANDS: usize = 500;
+/// Turns that the sides take.
+const TURNS: usize = 10;
+/// Commands at the beginning of a turn that are not measured.
+const WARM_UP: usize = 5;
+/// What a client asks for, again and again, and how long it waits before: a guest that was let go is to be at it again.
+const CYCLES: [(&[&str], Duration); 2] = [
+    (&["query-status"], Duration::ZERO),
+    (&["stop", "cont"], Duration::from_micros(500)),
+];
 /// How often the load comes and goes.
 const LOADS: usize = 5;
 
 fn main() -> Outcome<()> {
     if let Some(path) = std::env::args()
-        .skip_while(|word| word != floor::ECHO)
+        .skip_while(|word| word != floor::FLOOR)
         .nth(1)
     {
-        return floor::echo(&path);
+        return floor::serve(&path);
     }
     // `cargo test --benches` starts benchmarks too; there is nothing to check then.
     if !std::env::args().any(|word| word == "--bench") {
         return Ok(());
     }
-    let sides = Side::available()?;
+    let mut sides = Side::available()?;
     if sides.len() == 1 {
         println!("qemu-system-x86_64 is not installed: no comparison with it");
     }
-    report(
-        "exec to the first guest byte",
-        &sides,
-        None,
-        &starts(&sides)?,
-    );
+    report("exec to the first guest byte", &sides, &starts(&sides)?);
     let resident = residents(&sides)?;
     let mut vms = Vec::new();
     for side in &sides {
         vms.push(Vm::start(side)?);
     }
-    report(
-        "reset to the first guest byte",
-        &sides,
-        None,
-        &resets(&mut vms)?,
-    );
-    let round_trip = floor::socket_round_trip(COMMANDS)?;
-    let floor = Some(("socket round trip", round_trip));
-    report(
-        "query-status",
-        &sides,
-        floor,
-        &commands(&mut vms, &["query-status"])?,
-    );
-    report(
-        "stop and cont, each",
-        &sides,
-        floor,
-        &commands(&mut vms, &["stop", "cont"])?,
-    );
+    report("reset to the first guest byte", &sides, &resets(&mut vms)?);
+    sides.push(Side::floor()?);
+    vms.extend(sides.last().map(Vm::start).transpose()?);
+    in_each_placement(&sides, &mut vms)?;
+    // Its guest would only spin.
+    vms.truncate(1);
     for (what, names) in [
         ("stop and cont, each", &["stop", "cont"][..]),
         ("query-status", &["query-status"]),
@@ -92,23 +103,36 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-/// Prints the medians of one figure and their ratios.
-fn report(what: &str, sides: &[Side], floor: Option<(&str, Duration)>, medians: &[Duration]) {
-    println!("\n{what}");
-    if let Some((name, time)) = floor {
-        println!("  {name:<20} {:>10.1} us", micros(time));
+/// Measures commands, beside the floor.
+fn in_each_placement(sides: &[Side], vms: &mut [Vm]) -> Outcome<()> {
+    for placement in Placement::available()? {
+        let _in_place = placement.place_client()?;
+        for vm in &*vms {
+            vm.place(&placement)?;
+        }
+        println!("\n{}", placement.name);
+        for (cycle, settle) in CYCLES {
+            for (command, medians) in cycle.iter().zip(commands(vms, cycle, settle)?) {
+                report(command, sides, &medians);
+            }
+        }
     }
+    Ok(())
+}
+
+/// Prints the medians of one figure, and the ratios of ours to the others.
+fn report(what: &str, sides: &[Side], medians: &[Duration]) {
+    println!("\n{what}");
     for (side, time) in sides.iter().zip(medians) {
         println!("  {:<20} {:>10.1} us", side.name, micros(*time));
     }
-    if let (Some((name, floor)), Some(ours)) = (floor, medians.first()) {
-        println!(
-            "  vmm-bin / {name}  {}",
-            ratio(micros(*ours), micros(floor))
-        );
-    }
-    if let [ours, qemu] = medians {
-        println!("  vmm-bin / qemu  {}", ratio(micros(*ours), micros(*qemu)));
+    let figures = sides.iter().zip(medians);
+    let (ours, others): (Vec<_>, Vec<_>) = figures.partition(|(side, _)| side.name == vm::OURS);
+    for (_, ours) in ours {
+        for (side, theirs) in &others {
+            let ratio = ratio(micros(*ours), micros(**theirs));
+            println!("  {} / {}  {ratio}", vm::OURS, side.name);
+        }
     }
 }
 
@@ -218,17 +242,32 @@ fn timed(vm: &mut Vm, commands: &[&str], times: &mut Vec<Duration>) -> Outcome<(
     Ok(())
 }
 
-/// From a command to its reply; the commands take turns, and so do the sides.
-fn commands(vms: &mut [Vm], commands: &[&str]) -> Outcome<Vec<Duration>> {
-    let mut times = vec![Vec::new(); vms.len()];
-    for _ in 0..COMMANDS {
-        for (vm, times) in vms.iter_mut().zip(&mut times) {
-            for command in commands {
-                let begin = Instant::now();
-                vm.execute(command)?;
-                times.push(begin.elapsed());
+/// From a command to its reply, for each command of a cycle and each VM. The VMs take turns, and while one is
+/// measured the others stand.
+fn commands(vms: &mut [Vm], cycle: &[&str], settle: Duration) -> Outcome<Vec<Vec<Duration>>> {
+    for vm in &*vms {
+        vm.hold()?;
+    }
+    let mut times = vec![vec![Vec::new(); vms.len()]; cycle.len()];
+    for _ in 0..TURNS {
+        for (number, vm) in vms.iter_mut().enumerate() {
+            vm.let_go()?;
+            for round in 0..WARM_UP.saturating_add(COMMANDS / TURNS) {
+                sleep(settle);
+                for (command, times) in cycle.iter().zip(&mut times) {
+                    let begin = Instant::now();
+                    vm.execute(command)?;
+                    let time = begin.elapsed();
+                    if let (true, Some(times)) = (round >= WARM_UP, times.get_mut(number)) {
+                        times.push(time);
+                    }
+                }
             }
+            vm.hold()?;
         }
     }
-    medians(times)
+    for vm in vms {
+        vm.let_go()?;
+    }
+    times.into_iter().map(medians).collect()
 }

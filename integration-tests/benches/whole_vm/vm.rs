@@ -12,8 +12,14 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::Outcome;
+use rustix::process::{Pid, Signal, kill_process};
 
+use crate::Outcome;
+use crate::floor::FLOOR;
+use crate::placement::Placement;
+
+/// What the report calls the VMM that this is about.
+pub(crate) const OURS: &str = "vmm-bin";
 /// The guest's memory, in MiB and in bytes.
 const GUEST_MIB: &str = "64";
 const GUEST: u64 = 64 << 20;
@@ -24,7 +30,7 @@ const PAGE: u64 = 4096;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One of those that are compared.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Side {
     /// What the report calls it.
     pub(crate) name: &'static str,
@@ -33,6 +39,16 @@ pub(crate) struct Side {
 }
 
 impl Side {
+    /// The floor: this program itself.
+    pub(crate) fn floor() -> Outcome<Self> {
+        let qmp = env::temp_dir().join(format!("bench-{}-floor", std::process::id()));
+        Ok(Self {
+            name: "floor",
+            command: vec![env::current_exe()?.into(), FLOOR.into(), qmp.clone().into()],
+            qmp,
+        })
+    }
+
     /// `vmm-bin`, and QEMU where it is installed.
     pub(crate) fn available() -> Outcome<Vec<Self>> {
         let guest = env::var_os("SPIN_GUEST")
@@ -48,7 +64,7 @@ impl Side {
         command.extend(["--memory", GUEST_MIB, "--serial", "stdio", "--qmp"].map(OsString::from));
         command.push(format!("unix:{}", qmp.display()).into());
         sides.push(Self {
-            name: "vmm-bin",
+            name: OURS,
             command,
             qmp,
         });
@@ -142,6 +158,26 @@ impl Vm {
         } else {
             Err(format!("the guest printed {byte:?}").into())
         }
+    }
+
+    /// Puts its threads in their places.
+    pub(crate) fn place(&self, placement: &Placement) -> Outcome<()> {
+        placement.place_server(self.process.id())
+    }
+
+    /// Holds the whole process, so that its guest takes no time from another's.
+    pub(crate) fn hold(&self) -> Outcome<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets the process go on.
+    pub(crate) fn let_go(&self) -> Outcome<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Outcome<()> {
+        let process = Pid::from_raw(i32::try_from(self.process.id())?).ok_or("no process")?;
+        Ok(kill_process(process, signal)?)
     }
 
     /// Where its monitor listens.
