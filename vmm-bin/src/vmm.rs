@@ -378,6 +378,7 @@ fn build(
         boot: boot_source(&config.guest),
         rtc: config.rtc,
         watchdogs: config.watchdogs,
+        uuid: config.uuid_bytes(),
         pvpanic_events: config.pvpanic_events,
     };
     let rearm = Arc::clone(bell);

@@ -112,6 +112,13 @@ impl SerialTarget {
 }
 
 impl Config {
+    /// The VM's UUID as it is spelled, a byte for two digits; zeroes if it has none.
+    pub(crate) fn uuid_bytes(&self) -> [u8; 16] {
+        let digits = self.uuid.as_deref().map(|uuid| uuid.replace('-', ""));
+        let number = digits.and_then(|digits| u128::from_str_radix(&digits, 16).ok());
+        number.unwrap_or_default().to_be_bytes()
+    }
+
     /// The descriptors that the program was started with and uses.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = i32> {
         let streams = self.addresses().filter_map(|address| match address {

@@ -93,6 +93,8 @@ fn every_option_has_its_effect() {
         config.uuid.as_deref(),
         Some("01234567-89ab-cdef-0123-456789abcdef")
     );
+    let bytes = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef_u128;
+    assert_eq!(config.uuid_bytes(), bytes.to_be_bytes());
     assert_eq!(config.pidfile, Some("p".into()));
     assert_eq!(config.debugcon, Some("d".into()));
     assert_eq!(config.seccomp, Seccomp::Log);

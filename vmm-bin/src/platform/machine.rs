@@ -48,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) rtc: RtcTime,
     /// Which watchdogs there are.
     pub(crate) watchdogs: Watchdogs,
+    /// What firmware is told that the machine is called; zeroes if it has no UUID.
+    pub(crate) uuid: [u8; 16],
     /// What pvpanic tells the guest that it is for: a mask of what it can say.
     pub(crate) pvpanic_events: u8,
 }
@@ -107,7 +109,7 @@ impl Machine {
             firmware,
             accel.address_bits(),
         )?;
-        let handover = images.handover(&memory, config.cpus)?;
+        let handover = images.handover(&memory, config.cpus, config.uuid)?;
         let handover = handover.map(|items| (items, memory.for_dma()));
         let entry = images.load(&memory, &tables)?;
         cpu::write_boot_structures(&memory, entry)?;

@@ -24,7 +24,7 @@ mod reset_vector;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use devices::fw_cfg::Items;
+use devices::fw_cfg::{Items, item};
 
 use self::file::ImageFile;
 use super::acpi::Tables;
@@ -173,11 +173,18 @@ impl Images {
     ///
     /// # Errors
     /// When its kernel is none that firmware can boot, or has no room.
-    pub(crate) fn handover(&self, memory: &Memory, cpus: u32) -> Result<Option<Items>, Error> {
-        match &self.0 {
-            Kind::Firmware(_, kernel) => handover::items(memory, cpus, kernel.as_ref()).map(Some),
-            _ => Ok(None),
-        }
+    pub(crate) fn handover(
+        &self,
+        memory: &Memory,
+        cpus: u32,
+        uuid: [u8; 16],
+    ) -> Result<Option<Items>, Error> {
+        let Kind::Firmware(_, kernel) = &self.0 else {
+            return Ok(None);
+        };
+        let mut items = handover::items(memory, cpus, kernel.as_ref())?;
+        items.set(item::UUID, uuid.to_vec());
+        Ok(Some(items))
     }
 
     /// Tells a kernel's kind by its magic numbers.

@@ -450,7 +450,7 @@ fn firmware_is_handed_the_kernel_in_parts() {
     });
     let mut images = images.unwrap();
     let memory = Memory::new(32 * MIB, Backing::Private, images.firmware_size(), 40).unwrap();
-    let device = FwCfg::new(images.handover(&memory, 3).unwrap().unwrap());
+    let device = FwCfg::new(images.handover(&memory, 3, [7; 16]).unwrap().unwrap());
 
     let number = |at| u32::from_le_bytes(content(&device, at, 4).try_into().unwrap()) as usize;
     let setup = number(item::SETUP_SIZE);
@@ -464,6 +464,7 @@ fn firmware_is_handed_the_kernel_in_parts() {
     assert_eq!(number(item::CMDLINE_SIZE), 7);
     assert_eq!(content(&device, item::CMDLINE_DATA, 7), b"a line\0");
     assert_eq!(content(&device, item::NB_CPUS, 2), [3, 0]);
+    assert_eq!(content(&device, item::UUID, 16), [7; 16]);
     assert_eq!(
         content(&device, item::RAM_SIZE, 8),
         (32 * MIB).to_le_bytes()
@@ -489,6 +490,6 @@ fn firmware_boots_no_elf_kernel() {
         initrd: None,
         command_line: String::new(),
     });
-    let refused = images.unwrap().handover(&memory(), 1).unwrap_err();
+    let refused = images.unwrap().handover(&memory(), 1, [0; 16]).unwrap_err();
     assert!(refused.to_string().contains("no bzImage"), "{refused}");
 }

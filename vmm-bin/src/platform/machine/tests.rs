@@ -82,6 +82,7 @@ impl Bench {
             boot,
             rtc: RtcTime::default(),
             watchdogs: Watchdogs::default(),
+            uuid: [0; 16],
             pvpanic_events: DEFAULT_EVENTS,
         };
         let (sender, heard) = channel();
@@ -343,6 +344,7 @@ fn an_impossible_machine_is_one_clear_message() {
             boot: BootSource::Flat(image),
             rtc: RtcTime::default(),
             watchdogs: Watchdogs::default(),
+            uuid: [0; 16],
             pvpanic_events: DEFAULT_EVENTS,
         };
         let outlets = Outlets {
