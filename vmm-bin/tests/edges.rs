@@ -18,12 +18,7 @@ use serde_json::json;
 #[test]
 fn a_panicked_guest_is_reset_and_boots() {
     needs_kvm!();
-    let mut vm = Vm::menu(&["--action", "panic=pause"]);
-    let mut qmp = vm.qmp();
-    vm.keys("p");
-    assert_eq!(qmp.event("GUEST_PANICKED"), json!({"action": "pause"}));
-    qmp.event("STOP");
-    assert_eq!(qmp.status(), "guest-panicked");
+    let (mut vm, mut qmp) = Vm::panicked();
     qmp.execute("system_reset");
     assert_eq!(qmp.status(), "prelaunch");
     qmp.execute("cont");

@@ -135,12 +135,7 @@ fn panic_ends_the_vm() {
 #[test]
 fn panic_pauses_the_vm_and_cont_lets_it_go_on() {
     needs_kvm!();
-    let mut vm = Vm::menu(&["--action", "panic=pause"]);
-    let mut qmp = vm.qmp();
-    vm.keys("p");
-    assert_eq!(qmp.event("GUEST_PANICKED"), json!({"action": "pause"}));
-    qmp.event("STOP");
-    assert_eq!(qmp.status(), "guest-panicked");
+    let (mut vm, mut qmp) = Vm::panicked();
     qmp.execute("cont");
     vm.hear("The guest goes on.");
     vm.power_off();

@@ -283,6 +283,18 @@ impl Vm {
         vm
     }
 
+    /// A guest that has panicked and was stopped for it, with its monitor.
+    pub(crate) fn panicked() -> (Self, Qmp) {
+        let mut vm = Self::menu(&["--action", "panic=pause"]);
+        let mut qmp = vm.qmp();
+        vm.keys("p");
+        let action = serde_json::json!({"action": "pause"});
+        assert_eq!(qmp.event("GUEST_PANICKED"), action);
+        qmp.event("STOP");
+        assert_eq!(qmp.status(), "guest-panicked");
+        (vm, qmp)
+    }
+
     /// Starts the embedded guest with options of its serial line, and waits for its menu.
     pub(crate) fn menu_with_serial(options: &str, args: &[&str]) -> Self {
         let mut vm = Self::start_with_serial(options, args);
