@@ -38,6 +38,7 @@ pub const FIFO_SIZE: usize = 64;
 const DATA: u8 = 0;
 const INTERRUPT_ID: u8 = 2;
 const FIFO_CONTROL: u8 = 2;
+const LINE_STATUS: u8 = 5;
 
 /// Interrupt enable: received data; transmitter empty.
 const ENABLE_RECEIVED: u8 = 0x01;
@@ -50,6 +51,8 @@ const CAUSE_RECEIVED: u8 = 0x04;
 const CLEAR_RECEIVED: u8 = 0x02;
 /// Line status: a byte waits.
 const DATA_READY: u8 = 0x01;
+/// Line status: a break was received. Reading it ends that.
+const BREAK: u8 = 0x10;
 /// Modem control: what is sent is received.
 const LOOPBACK: u8 = 0x10;
 
@@ -169,6 +172,20 @@ impl Serial {
         taken
     }
 
+    /// Receives a break: a zero byte, if there is room, and the break bit of the line status until that is
+    /// read. The byte raises the interrupt; there is none of the line status's own. In loopback mode a port
+    /// receives nothing.
+    pub fn input_break(&self) {
+        let mut inner = self.inner.lock();
+        if inner.uart.state().modem_control & LOOPBACK != 0 {
+            return;
+        }
+        // If it does not fit, the line status tells of the break all the same.
+        inner.uart.enqueue_raw_bytes(&[0]).unwrap_or_default();
+        self.replace(&mut inner, |state| state.line_status |= BREAK);
+        self.settle(&mut inner);
+    }
+
     /// How many bytes [`input`](Self::input) would take now.
     pub fn input_room(&self) -> usize {
         let inner = self.inner.lock();
@@ -197,6 +214,9 @@ impl Serial {
             self.replace(&mut inner, |state| {
                 state.interrupt_identification = before.interrupt_identification;
             });
+        }
+        if register == LINE_STATUS && value & BREAK != 0 {
+            self.replace(&mut inner, |state| state.line_status &= !BREAK);
         }
         self.settle(&mut inner);
         let emptied = register == DATA && inner.uart.fifo_capacity() == FIFO_SIZE;

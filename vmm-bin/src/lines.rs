@@ -39,17 +39,30 @@ struct Uart {
     wakes: Option<Arc<Requests>>,
 }
 
+impl Uart {
+    fn wake(&self) {
+        if let Some(requests) = &self.wakes {
+            // A guest that is awake cannot be woken, and need not be.
+            drop(requests.wakeup(WakeupReason::Other));
+        }
+    }
+}
+
 impl Receiver for Uart {
     fn room(&self) -> usize {
         self.machine.serial().input_room()
     }
 
     fn receive(&self, bytes: &[u8]) -> usize {
-        if let Some(requests) = self.wakes.as_ref().filter(|_| !bytes.is_empty()) {
-            // A guest that is awake cannot be woken, and need not be.
-            drop(requests.wakeup(WakeupReason::Other));
+        if !bytes.is_empty() {
+            self.wake();
         }
         self.machine.serial().input(bytes)
+    }
+
+    fn receive_break(&self) {
+        self.wake();
+        self.machine.serial().input_break();
     }
 }
 

@@ -30,6 +30,7 @@ const DISABLED: u8 = 0;
 /// What `Ctrl-A h` shows.
 pub(crate) const HELP: &str = "\n\
     Ctrl-A x       end the VM and this program\n\
+    Ctrl-A b       send a break\n\
     Ctrl-A h       show this help\n\
     Ctrl-A Ctrl-A  send Ctrl-A to the guest\n";
 
@@ -37,6 +38,7 @@ pub(crate) const HELP: &str = "\n\
 pub(crate) const HELP_WITH_MONITOR: &str = "\r\n\
     Ctrl-A x       end the VM and this program\r\n\
     Ctrl-A c       turn to the monitor, or back to the guest\r\n\
+    Ctrl-A b       send the guest a break\r\n\
     Ctrl-A h       show this help\r\n\
     Ctrl-A Ctrl-A  send Ctrl-A\r\n";
 
@@ -129,6 +131,8 @@ fn restore_on_panic() {
 pub(crate) enum Key {
     /// A byte for who has the keyboard.
     Byte(u8),
+    /// A break for the guest, whoever has the keyboard.
+    Break,
     /// End the program.
     Quit,
     /// Show [`HELP`].
@@ -154,6 +158,7 @@ impl Escape {
         self.armed = false;
         match byte {
             b'x' | b'X' => Some(Key::Quit),
+            b'b' | b'B' => Some(Key::Break),
             b'h' | b'H' | b'?' => Some(Key::Help),
             b'c' | b'C' => Some(Key::Switch),
             ESCAPE => Some(Key::Byte(ESCAPE)),
@@ -183,6 +188,7 @@ mod tests {
     fn the_escape_sequences() {
         assert_eq!(keys(b"\x01x"), [Key::Quit]);
         assert_eq!(keys(b"\x01h\x01?"), [Key::Help, Key::Help]);
+        assert_eq!(keys(b"\x01bb"), [Key::Break, Key::Byte(b'b')]);
         assert_eq!(keys(b"\x01\x01x"), [Key::Byte(1), Key::Byte(b'x')]);
         assert_eq!(
             keys(b"\x01zx"),

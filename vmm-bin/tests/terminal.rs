@@ -45,6 +45,19 @@ fn ctrl_a_h_helps_and_ctrl_a_ctrl_a_is_for_the_guest() {
     assert_eq!(vm.wait().0.code(), Some(0));
 }
 
+/// The guest takes the break's zero byte for a key.
+#[test]
+fn ctrl_a_b_is_a_break() {
+    needs_kvm!();
+    let mut vm = OnTerminal::start(&[], "guest> ");
+    vm.keys(b"\x01b");
+    wait_for("answer", || {
+        vm.screen.text().contains("no such key").then_some(())
+    });
+    vm.keys(b"s");
+    assert_eq!(vm.wait().0.code(), Some(0));
+}
+
 #[test]
 fn ctrl_c_ends_the_embedded_guest() {
     needs_kvm!();

@@ -62,6 +62,38 @@ fn bytes_go_out_and_the_transmitter_is_always_ready() {
 }
 
 #[test]
+fn a_break_is_a_zero_byte_and_a_bit_that_is_read_once() {
+    let rig = Rig::new();
+    outb(&rig.port, ENABLE, 1);
+    rig.port.input_break();
+    assert!(rig.irq.level());
+    assert_eq!(inb(&rig.port, LINE_STATUS), 0x71);
+    assert_eq!(inb(&rig.port, LINE_STATUS), 0x61);
+    assert_eq!(inb(&rig.port, DATA), 0);
+    assert_eq!(inb(&rig.port, LINE_STATUS), 0x60);
+    assert!(!rig.irq.level());
+
+    // A full FIFO loses nothing of what was there.
+    let typed = [7; FIFO_SIZE];
+    assert_eq!(rig.port.input(&typed), FIFO_SIZE);
+    rig.port.input_break();
+    assert_eq!(inb(&rig.port, LINE_STATUS), 0x71);
+    assert_eq!(rig.port.save().received, typed);
+
+    // It outlives a save, and neither a reset nor a loopback.
+    rig.port.input_break();
+    let saved = rig.port.save();
+    rig.port.reset(ResetType::Cold);
+    assert_eq!(inb(&rig.port, LINE_STATUS), 0x60);
+    rig.port.restore(&saved).unwrap();
+    assert_eq!(inb(&rig.port, LINE_STATUS), 0x71);
+    rig.port.reset(ResetType::Cold);
+    outb(&rig.port, MODEM_CONTROL, 0x10);
+    rig.port.input_break();
+    assert_eq!(inb(&rig.port, LINE_STATUS), 0x60);
+}
+
+#[test]
 fn what_does_not_fit_waits_with_the_caller_who_is_told_when_there_is_room() {
     let rig = Rig::new();
     let typed: Vec<u8> = (0..100).collect();

@@ -27,6 +27,7 @@ EXAMPLES
 KEYS (--serial stdio on a terminal, --serial mon:stdio)
   Ctrl-A x       end the VM and this program
   Ctrl-A c       with mon:stdio: turn to the monitor, or back to the guest
+  Ctrl-A b       send the guest a break (Linux: Magic SysRq)
   Ctrl-A h       show these keys
   Ctrl-A Ctrl-A  send Ctrl-A to the guest
   Ctrl-C         goes to the guest; with the embedded guest, ends this program,

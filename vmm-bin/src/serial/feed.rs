@@ -6,6 +6,8 @@ pub(crate) trait Receiver {
     fn room(&self) -> usize;
     /// Takes the first bytes of `bytes` that fit and returns how many.
     fn receive(&self, bytes: &[u8]) -> usize;
+    /// Takes a break.
+    fn receive_break(&self);
 }
 
 /// How many bytes are read at once.
@@ -75,6 +77,9 @@ pub(super) mod tests {
             let taken = self.room().min(bytes.len());
             self.got.borrow_mut().extend_from_slice(&bytes[..taken]);
             taken
+        }
+        fn receive_break(&self) {
+            self.got.borrow_mut().push(0);
         }
     }
 

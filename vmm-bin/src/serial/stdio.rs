@@ -227,6 +227,11 @@ impl Input {
                     mux.console.borrow_mut().feed(&[byte]);
                 }
                 (Some(Key::Byte(byte)), _) => guest.push(byte),
+                (Some(Key::Break), _) => {
+                    self.feed.push(&guest, receiver);
+                    guest.clear();
+                    receiver.receive_break();
+                }
                 (Some(Key::Quit), _) => (keys.quit)(),
                 (Some(Key::Help), mux) => {
                     let text = mux.map_or(HELP, |_| HELP_WITH_MONITOR);
