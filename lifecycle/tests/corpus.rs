@@ -40,6 +40,18 @@ fn saved_requests() {
     inputs(include_str!("corpus/saved_requests.txt")).for_each(|input| saved::run(&input));
 }
 
+#[test]
+fn trace_lines() {
+    for input in inputs(include_str!("corpus/trace_line.txt")) {
+        let Ok(text) = str::from_utf8(&input) else {
+            continue;
+        };
+        if let Ok(line) = text.parse::<lifecycle::TraceLine>() {
+            assert_eq!(line.to_string().parse(), Ok(line));
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
