@@ -242,7 +242,10 @@ fn a_wrong_combination_is_one_clear_line() {
             &["--accel", "qtest", "--qtest", "pipe:x"],
             &["--qtest pipe:x", "is not known"],
         ),
-        (&["--accel", "tcg"], &["--accel tcg", "use kvm or qtest"]),
+        (
+            &["--accel", "tcg"],
+            &["--accel tcg", "use kvm, kvm,fd=N or qtest"],
+        ),
         (
             &["--rtc", "clock=rt"],
             &["--rtc clock=rt", "use host or vm"],
