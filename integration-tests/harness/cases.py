@@ -166,20 +166,25 @@ def run_all(cases, ended, begun=lambda name: None, jobs=1, go_on=lambda: True):
     `begun` and `ended` hear of each; no further case begins once `go_on` is false.
     """
     waiting, running, results = list(cases), {}, []
-    while waiting and go_on() or running:
-        while waiting and len(running) < jobs and go_on():
-            the_case = waiting.pop(0)
-            begun(the_case.name)
-            case_running = _Running(the_case)
-            running[case_running.pipe] = case_running
-        patience = min(max(0.0, r.left()) for r in running.values())
-        ready = select.select(list(running), [], [], patience)[0]
-        for pipe, case_running in list(running.items()):
-            overdue = case_running.left() <= 0
-            if overdue or (pipe in ready and case_running.ended()):
-                del running[pipe]
-                results.append(case_running.end(overdue))
-                ended(results[-1])
+    try:
+        while waiting and go_on() or running:
+            while waiting and len(running) < jobs and go_on():
+                the_case = waiting.pop(0)
+                begun(the_case.name)
+                case_running = _Running(the_case)
+                running[case_running.pipe] = case_running
+            patience = min(max(0.0, r.left()) for r in running.values())
+            ready = select.select(list(running), [], [], patience)[0]
+            for pipe, case_running in list(running.items()):
+                overdue = case_running.left() <= 0
+                if overdue or (pipe in ready and case_running.ended()):
+                    del running[pipe]
+                    results.append(case_running.end(overdue))
+                    ended(results[-1])
+    finally:
+        # Whoever ends the harness ends the tests that are under way, and their VMs.
+        for left in running.values():
+            left.end()
     return results
 
 
