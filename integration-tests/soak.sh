@@ -33,26 +33,29 @@ ports        PORT_PAUSES=5000 stops at each port that a guest uses
 LIST
 }
 
-# row NAME SECONDS LOAD FIGURES: for the table.
+# row COMMIT NAME SECONDS LOAD FIGURES: for the table.
 row() {
-    local commit processor
-    commit=$(git rev-parse --short HEAD)
-    [ -z "$(git status --porcelain -- '*.rs' '*.toml' '*.py' '*.S' Cargo.lock)" ] || commit+=' and changes'
+    local processor
     processor=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
-    printf '| %s | %s | %s | %s | %s | %s | %s |\n' "$(date -u +%F)" "$commit" "$1" \
-        "$(nproc) x $processor, Linux $(uname -r)" "$3 to $(load)" "$2" "$4"
+    printf '| %s | %s | %s | %s | %s | %s | %s |\n' "$(date -u +%F)" "$1" "$2" \
+        "$(nproc) x $processor, Linux $(uname -r)" "$4 to $(load)" "$3" "$5"
+}
+
+commit() {
+    printf '%s%s' "$(git rev-parse --short HEAD)" \
+        "$([ -z "$(git status --porcelain -- '*.rs' '*.toml' '*.py' '*.S' Cargo.lock)" ] || echo ' and changes')"
 }
 
 load() { cut -d' ' -f1 /proc/loadavg; }
 
 # soak NAME FIGURES COMMAND...: runs it, and hands what it said to FIGURES.
 soak() {
-    local name=$1 figures=$2 log=$logs/${1//[^a-z0-9_]/-}.log begin=$SECONDS before said
+    local name=$1 figures=$2 log=$logs/${1//[^a-z0-9_]/-}.log begin=$SECONDS commit before said
     shift 2
-    before=$(load)
+    commit=$(commit) before=$(load)
     printf '== %s\n' "$name" >&2
     if "$@" >"$log" 2>&1 </dev/null && said=$($figures <"$log") && [ -n "$said" ]; then
-        row "$name" $((SECONDS - begin)) "$before" "$said"
+        row "$commit" "$name" $((SECONDS - begin)) "$before" "$said"
     else
         status=1
         tail -n 40 "$log" >&2
