@@ -11,7 +11,7 @@ use log::{debug, error, info, warn};
 use runstate::RunState;
 
 use crate::rate::RateLimit;
-use crate::signals;
+use crate::sender::Senders;
 use crate::trace::Recorder;
 
 /// Where events for the monitor's clients go.
@@ -21,6 +21,7 @@ pub(crate) type Emit = Box<dyn Fn(&Event)>;
 pub(crate) struct Announcer {
     emit: Option<Emit>,
     trace: Option<Recorder>,
+    senders: Option<Senders>,
     events: RateLimit,
     reports: RateLimit,
 }
@@ -32,6 +33,7 @@ impl Announcer {
         Self {
             emit,
             trace: None,
+            senders: None,
             events: RateLimit::new(now),
             reports: RateLimit::new(now),
         }
@@ -40,6 +42,14 @@ impl Announcer {
     /// Has the lifecycle's trace written, too.
     pub(crate) fn with_trace(self, trace: Option<Recorder>) -> Self {
         Self { trace, ..self }
+    }
+
+    /// Has the senders of signals named in the log.
+    pub(crate) fn with_senders(self, senders: Senders) -> Self {
+        Self {
+            senders: Some(senders),
+            ..self
+        }
     }
 
     /// Has what was traced written, if it is.
@@ -106,7 +116,7 @@ impl EventSink for Announcer {
         match report {
             Report::Terminating(signal) => {
                 // The name in it is the sender's own choice.
-                let sender = signals::describe_sender(signal.pid);
+                let sender = self.senders.as_ref().and_then(|it| it.describe(signal.pid));
                 info!("{}", one_line(&signal.report(sender.as_deref())));
             }
             Report::Dropped { .. } => debug!("{report}"),

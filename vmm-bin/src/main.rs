@@ -53,6 +53,7 @@ mod qmp;
 mod qtest;
 mod rate;
 mod sandbox;
+mod sender;
 mod serial;
 mod signals;
 mod stream;

@@ -16,8 +16,6 @@
 //! calls, nothing else.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -68,21 +66,6 @@ pub(crate) fn asked() -> Option<Signal> {
 /// The program is tearing down: a signal that comes on top of another one ends it at once.
 pub(crate) fn tearing_down() {
     TEARING_DOWN.store(true, Ordering::Release);
-}
-
-/// What there is to say of a process besides its number: the name of its program's file, or else
-/// whose it is. `None` if the process has gone.
-///
-/// The sandbox lets no file be opened, so `/proc/PID/cmdline` is out of reach. The link to the file
-/// can be read, but not that of another user's process, and Landlock keeps all of them from us.
-pub(crate) fn describe_sender(pid: u32) -> Option<String> {
-    let process = Path::new("/proc").join(pid.to_string());
-    if let Ok(program) = rustix::fs::readlink(process.join("exe"), Vec::new()) {
-        let program = program.to_string_lossy();
-        return program.rsplit('/').next().map(str::to_owned);
-    }
-    let owner = process.metadata().ok()?.uid();
-    Some(format!("of user {owner}"))
 }
 
 /// Runs in a signal handler.

@@ -44,6 +44,7 @@ use crate::platform::{self, BootSource, FlatImage, KVM_DEVICE, KvmDevice};
 use crate::power::Power;
 use crate::qmp::{Listening, Monitor};
 use crate::qtest::Qtest;
+use crate::sender::Senders;
 use crate::serial::{Backend, LAST_WORDS, Line};
 use crate::trace::Recorder;
 use crate::{guest, sandbox, signals};
@@ -217,7 +218,9 @@ fn run_visible(
         option: "--qmp",
         source,
     })?;
-    let announcer = Announcer::new(qmp.as_ref().map(Listening::emit)).with_trace(trace(config)?);
+    let announcer = Announcer::new(qmp.as_ref().map(Listening::emit))
+        .with_trace(trace(config)?)
+        .with_senders(senders(config));
     let vm = Vm::new(
         Rc::clone(&machine),
         pause,
@@ -330,6 +333,12 @@ fn confinement(config: &Config) -> sandbox::Wanted {
         seccomp: config.seccomp,
         landlock: config.landlock,
     }
+}
+
+/// Who will say who has sent a signal.
+fn senders(config: &Config) -> Senders {
+    let wanted = confinement(config);
+    Senders::start(move || sandbox::enter_sender(wanted).map_err(std::io::Error::other))
 }
 
 /// Begins the lifecycle's trace, if one is wanted.

@@ -34,7 +34,7 @@ fn threads(pid: u32, field: &str) -> Vec<(String, String)> {
 }
 
 fn named(value: &str) -> Vec<(String, String)> {
-    ["trace", "vcpu0", "vcpu1", "vcpu2", "vmm-bin"]
+    ["sender", "trace", "vcpu0", "vcpu1", "vcpu2", "vmm-bin"]
         .map(|name| (name.to_owned(), value.to_owned()))
         .to_vec()
 }

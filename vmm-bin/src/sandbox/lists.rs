@@ -111,6 +111,12 @@ pub(super) const DUMPER: Role = Role {
     requests: &[],
 };
 
+/// The thread that looks up who has sent a signal.
+pub(super) const SENDER: Role = Role {
+    calls: &[MEMORY, THREADS, OUTPUT, PROCESSES, THREAD_END],
+    requests: &[],
+};
+
 /// The allocator's. What it maps is its own, and never code.
 const MEMORY: &[Allowed] = &[
     any(libc::SYS_brk),
@@ -206,8 +212,14 @@ const FILES: &[Allowed] = &[
     any(libc::SYS_fstat),
     any(libc::SYS_lseek),
     any(libc::SYS_pread64),
-    // Who has sent a signal that ends the program: /proc/PID/exe.
+];
+
+/// What a process is called: /proc/PID/exe, and whose that is.
+const PROCESSES: &[Allowed] = &[
     any(libc::SYS_readlinkat),
+    any(libc::SYS_statx),
+    // Where the kernel has no statx.
+    any(libc::SYS_newfstatat),
 ];
 
 /// Sockets and the PID file are removed, clients get their last words.

@@ -133,6 +133,20 @@ pub(crate) fn enter_dumper(wanted: Wanted, directory: BorrowedFd<'_>) -> Result<
     Ok(())
 }
 
+/// Confines the calling thread, which reads what processes are called. Landlock would keep that from
+/// it, and it has next to nothing else: see [`lists`].
+///
+/// # Errors
+/// See [`Error`].
+pub(crate) fn enter_sender(wanted: Wanted) -> Result<(), Error> {
+    let wanted = Wanted {
+        landlock: Landlock::Off,
+        ..wanted
+    };
+    Confinement::new(wanted, &lists::SENDER, &Paths::default())?.enter()?;
+    Ok(())
+}
+
 /// What is put on the threads of one kind.
 struct Confinement {
     seccomp: Seccomp,

@@ -112,6 +112,7 @@ fn role(name: &str) -> &'static Role {
         "vCPU" => &lists::VCPU,
         "writer" => &lists::WRITER,
         "dumper" => &lists::DUMPER,
+        "sender" => &lists::SENDER,
         other => panic!("{other} is no role"),
     }
 }
@@ -157,7 +158,7 @@ fn attempt(role: &str, what: &str) -> Option<i32> {
 
 #[test]
 fn what_is_not_listed_ends_the_process() {
-    for role in ["main loop", "vCPU", "writer", "dumper"] {
+    for role in ["main loop", "vCPU", "writer", "dumper", "sender"] {
         for (what, _) in FORBIDDEN {
             assert_eq!(attempt(role, what), Some(libc::SIGSYS), "{role}: {what}");
         }
@@ -166,7 +167,7 @@ fn what_is_not_listed_ends_the_process() {
 
 #[test]
 fn what_a_thread_needs_goes_on() {
-    for role in ["main loop", "vCPU", "writer", "dumper"] {
+    for role in ["main loop", "vCPU", "writer", "dumper", "sender"] {
         for (what, _) in ALLOWED {
             assert_eq!(attempt(role, what), None, "{role}: {what}");
         }
@@ -175,7 +176,7 @@ fn what_a_thread_needs_goes_on() {
 
 #[test]
 fn a_crash_looks_like_one() {
-    for role in ["main loop", "vCPU", "writer", "dumper"] {
+    for role in ["main loop", "vCPU", "writer", "dumper", "sender"] {
         assert_eq!(attempt(role, CRASH.0), Some(libc::SIGABRT), "{role}");
     }
 }
@@ -230,6 +231,7 @@ fn lists_contradict_themselves_nowhere_and_are_short() {
         ("vCPU", 24),
         ("writer", 23),
         ("dumper", 29),
+        ("sender", 26),
     ] {
         let mut calls: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for allowed in role(name).calls.iter().copied().flatten() {
