@@ -11,6 +11,7 @@
 //! The rule that must never be broken: the name is for people. Nothing is decided by it, and nobody
 //! waits for it for long.
 
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -30,8 +31,10 @@ pub(crate) struct Senders {
 
 impl Senders {
     /// Starts the thread. To be called before the calling thread is restricted. `confine` is called
-    /// first thing on it, before this returns; if that fails, nobody is known.
-    pub(crate) fn start(confine: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> Self {
+    /// first thing on it; if that fails, nobody is known.
+    pub(crate) fn start(
+        confine: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> (Self, Starting) {
         let (questions, asked) = channel();
         let (tell, told) = sync_channel(1);
         let thread = std::thread::Builder::new().name("sender".into());
@@ -43,11 +46,8 @@ impl Senders {
                 answer(&asked);
             }
         });
-        // If the thread is there, so is its word.
-        if let Err(error) = started.and_then(|_| told.recv().unwrap_or(Ok(()))) {
-            log::warn!("who sends signals will not be known: {error}");
-        }
-        Self { questions }
+        let starting = Starting(started.map(|_| told));
+        (Self { questions }, starting)
     }
 
     /// What there is to say of a process. `None` if it has gone, or nobody can say.
@@ -55,6 +55,20 @@ impl Senders {
         let (answer, answered) = sync_channel(1);
         self.questions.send((pid, answer)).ok()?;
         answered.recv_timeout(PATIENCE).ok()?
+    }
+}
+
+/// A thread that gets ready while its starter does other things.
+#[derive(Debug)]
+pub(crate) struct Starting(io::Result<Receiver<io::Result<()>>>);
+
+impl Starting {
+    /// Waits until the thread is confined.
+    pub(crate) fn wait(self) {
+        let confined = self.0.and_then(|told| told.recv().unwrap_or(Ok(())));
+        if let Err(error) = confined {
+            log::warn!("who sends signals will not be known: {error}");
+        }
     }
 }
 
@@ -83,7 +97,8 @@ mod tests {
 
     #[test]
     fn a_process_is_called_what_its_program_is() {
-        let senders = Senders::start(|| Ok(()));
+        let (senders, starting) = Senders::start(|| Ok(()));
+        starting.wait();
         let own = senders.describe(std::process::id()).unwrap();
         assert!(own.starts_with("vmm_bin"), "{own}");
         assert_eq!(senders.describe(u32::MAX), None);
@@ -91,7 +106,8 @@ mod tests {
 
     #[test]
     fn without_the_thread_nobody_is_known_and_nobody_waits() {
-        let senders = Senders::start(|| Err(std::io::Error::other("no filter")));
+        let (senders, starting) = Senders::start(|| Err(io::Error::other("no filter")));
+        starting.wait();
         assert_eq!(senders.describe(std::process::id()), None);
     }
 }

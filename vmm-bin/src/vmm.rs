@@ -47,7 +47,7 @@ use crate::qtest::Qtest;
 use crate::sender::Senders;
 use crate::serial::{Backend, LAST_WORDS, Line};
 use crate::trace::Recorder;
-use crate::{guest, sandbox, signals};
+use crate::{guest, sandbox, sender, signals};
 
 /// How long each phase of the tear-down may take.
 const TEARDOWN_BOUND: Duration = Duration::from_secs(2);
@@ -218,9 +218,10 @@ fn run_visible(
         option: "--qmp",
         source,
     })?;
+    let (senders, senders_start) = senders(config);
     let announcer = Announcer::new(qmp.as_ref().map(Listening::emit))
         .with_trace(trace(config)?)
-        .with_senders(senders(config));
+        .with_senders(senders);
     let vm = Vm::new(
         Rc::clone(&machine),
         pause,
@@ -293,6 +294,7 @@ fn run_visible(
         .own_files()
         .for_each(|file| paths.allow_removal(file));
     let confined = sandbox::enter(confinement(config), machine.vcpus(), &paths)?;
+    senders_start.wait();
     if let Some(monitor) = &mut monitor {
         monitor.confined(confined);
     }
@@ -336,7 +338,7 @@ fn confinement(config: &Config) -> sandbox::Wanted {
 }
 
 /// Who will say who has sent a signal.
-fn senders(config: &Config) -> Senders {
+fn senders(config: &Config) -> (Senders, sender::Starting) {
     let wanted = confinement(config);
     Senders::start(move || sandbox::enter_sender(wanted).map_err(std::io::Error::other))
 }
