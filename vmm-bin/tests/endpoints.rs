@@ -228,14 +228,20 @@ fn the_serial_line_connects_and_takes_sockets_of_every_kind() {
         let at = text.split_once("listening on tcp:")?.1;
         Some(at.split_once('\n')?.0.to_owned())
     });
-    // One after the other.
-    for keys in [b"l", b"s"] {
-        let mut stream = TcpStream::connect(&heard).unwrap();
+    // One after the other. The menu's prompt comes again when a key was served.
+    let client = || {
+        let stream = TcpStream::connect(&heard).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        hear(&mut stream, "guest> ");
-        stream.write_all(keys).unwrap();
-        hear(&mut stream, "\n");
-    }
+        stream
+    };
+    let mut first = client();
+    hear(&mut first, "guest> ");
+    first.write_all(b"l").unwrap();
+    hear(&mut first, "guest> ");
+    drop(first);
+    let mut second = client();
+    second.write_all(b"s").unwrap();
+    hear(&mut second, "\n");
     ends_well(child);
 }
 
