@@ -20,6 +20,8 @@ from whole_vm.hostile_qmp import NEGOTIATE, Raw, resident
 
 LOAD = float(os.environ.get("LOAD", "1"))
 RESET_SECONDS = 3 * LOAD
+#: A client that takes nothing for so long is disconnected.
+STALL_LIMIT = 30
 CONNECTIONS = int(1000 * LOAD)
 CLIENTS = 64
 REQUESTS = int(1000 * LOAD)
@@ -92,14 +94,20 @@ async def a_client_that_never_reads_while_the_guest_resets_in_a_loop():
         assert behaved.names[0] == "RESUME" and "STOP" in behaved.names[-2:], behaved.names[-3:]
         assert set(names) == {"RESUME", "RESET", "STOP"} and names["RESET"] > 100 * RESET_SECONDS / SLOWNESS, names
         assert not behaved.lost, "a client that reads has lost events"
-        # The deaf one hears now what it has missed, and how many.
         deaf = Counter(deaf_raw)
         deaf_raw.reader._transport.resume_reading()  # pylint: disable=protected-access
-        await deaf.ask("query-status", "late")
-        assert collections.Counter(deaf.names) + deaf.lost == names, (len(deaf.names), deaf.lost, names)
-        assert deaf.names[0] == "RESUME"
-        # Neither is the worse for it.
-        await deaf.ask("query-status", "again")
+        if RESET_SECONDS < STALL_LIMIT:
+            # The deaf one hears now what it has missed, and how many.
+            await deaf.ask("query-status", "late")
+            assert collections.Counter(deaf.names) + deaf.lost == names, (len(deaf.names), deaf.lost, names)
+            assert deaf.names[0] == "RESUME"
+            await deaf.ask("query-status", "again")
+        else:
+            # It was given up, in the middle of a line or not.
+            async with asyncio.timeout(PATIENCE):
+                with contextlib.suppress(ConnectionError, ValueError):
+                    await deaf.ended
+        # The other one is not the worse for it.
         await behaved.ask("query-status", "again")
 
 
