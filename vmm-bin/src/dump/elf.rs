@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Each range of the guest's physical addresses is one LOAD. Its virtual addresses are its physical ones, as in QEMU's: so
-//! gdb reads physical memory, and crash, which looks at physical addresses alone, finds its way from the notes.
+//! gdb reads physical memory.
 //!
 //! The rule that must never be broken: nothing here does I/O, and the same input has the same layout.
 //!
