@@ -218,6 +218,9 @@ impl Dumps {
         let (tell, ends) = channel();
         let progress = Arc::new(Progress::default());
         let total = layout.total;
+        if let Some(job) = &job {
+            job.progress(0, total);
+        }
         let work = Work {
             layout,
             memory,
