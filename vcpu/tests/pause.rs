@@ -119,10 +119,15 @@ fn an_access_in_parts_is_complete_too() {
 fn a_missed_deadline_names_the_stuck_vcpu_and_lets_all_run_on() {
     let (set, guests) = set_of(3);
     let release = blocking(&guests[1]);
-    let Err(VcpuError::Deadline { stuck }) = set.pause_all(shortly()) else {
-        panic!("the pause should have failed");
-    };
-    assert_eq!(stuck.len(), 1);
+    let mut stuck = Vec::new();
+    // On a busy machine, others may need longer.
+    eventually("it alone is stuck", || {
+        let Err(VcpuError::Deadline { stuck: late }) = set.pause_all(shortly()) else {
+            panic!("the pause should have failed");
+        };
+        stuck = late;
+        stuck.len() == 1
+    });
     assert_eq!(stuck[0].id, VcpuId(1));
     assert_eq!(stuck[0].last_exit, Some(("access", Some(0x64))));
     assert!(
