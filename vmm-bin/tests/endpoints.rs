@@ -111,8 +111,9 @@ fn who_listens_later_than_the_program_starts_is_found() {
 #[test]
 fn a_signal_ends_a_program_that_waits_for_somebody_to_listen() {
     let (mut child, log) = start(&["--qmp", "unix:/nonexistent/qmp,server=off"]);
-    // Its handlers come first.
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    wait_for("handler", || {
+        common::handles_sigterm(child.id()).then_some(())
+    });
     common::kill(child.id(), "TERM");
     let status = wait_for("end", || child.try_wait().unwrap());
     assert!(!status.success());
@@ -358,9 +359,7 @@ fn a_connected_client_that_goes_ends_nothing() {
     let args = ["--qmp", "fd:3", "--qmp", &option];
     let child = Running::start(&mut with_descriptor_3(far.into(), &args));
     drop(near);
-    let path = directory.path("qmp");
-    wait_for("socket", || path.exists().then_some(()));
-    let mut qmp = Qmp::connect(&path);
+    let mut qmp = Qmp::connect(&directory.path("qmp"));
     let reply = qmp.reply("query-status", json!({}));
     assert_eq!(reply["return"]["status"], "running");
     works(qmp, true);

@@ -190,7 +190,6 @@ fn what_a_killed_process_left_is_taken_over() {
     first.wait().unwrap();
     assert_eq!(directory.names(), ["pid", "qmp", "serial"]);
     let mut second = start();
-    wait_for("socket", || UnixStream::connect(directory.path("qmp")).ok());
     Qmp::connect(&directory.path("qmp")).execute("quit");
     assert_eq!(second.wait().unwrap().code(), Some(0));
     assert_eq!(directory.names(), Vec::<String>::new());
@@ -226,13 +225,7 @@ fn the_end_of_input_is_no_end_of_the_vm() {
                 (said.text().matches("no such key").count() == 3).then_some(())
             });
         }
-        let before = common::cpu_ticks(child.id());
-        std::thread::sleep(Duration::from_millis(500));
-        let spent = common::cpu_ticks(child.id()) - before;
-        assert!(
-            spent < 20,
-            "{shell}: {spent} ticks of 10 ms in half a second of doing nothing"
-        );
+        common::quiet(child.id());
         kill(child.id(), "TERM");
         assert_eq!(child.wait().unwrap().code(), Some(0), "{shell}");
         reader.join().unwrap();
@@ -253,7 +246,6 @@ fn a_reader_of_the_console_may_stop_or_go() {
     );
     let mut keys = child.stdin.take().unwrap();
     let console = child.stdout.take().unwrap();
-    wait_for("socket", || UnixStream::connect(directory.path("qmp")).ok());
     let mut qmp = Qmp::connect(&directory.path("qmp"));
     // Nobody reads; the pipe and the ring fill up, and the guest goes on to its reset.
     for _ in 0..50 {
@@ -333,10 +325,12 @@ fn what_a_client_typed_before_it_went_is_not_lost() {
     wait_for("last answer", || {
         said.text().contains("waiting for the power").then_some(())
     });
-    let before = vm.heard_times("no such key");
-    let after = said.text().matches("no such key").count();
     // One answer may have been cut in two when the client went.
-    assert!(before + after >= 299, "{before} + {after}");
+    wait_for("answer to each key", || {
+        let before = vm.heard_times("no such key");
+        let after = said.text().matches("no such key").count();
+        (before + after >= 299).then_some(())
+    });
     vm.signal("TERM");
     assert_eq!(vm.wait().code, Some(0));
 }
@@ -355,7 +349,6 @@ fn a_reader_of_the_log_may_stop() {
             .stderr(Stdio::piped()),
     );
     let _unread = child.stderr.take().unwrap();
-    wait_for("socket", || UnixStream::connect(directory.path("qmp")).ok());
     let mut qmp = Qmp::connect(&directory.path("qmp"));
     // More than a pipe holds: two lines for each stop, and two for each cont.
     for _ in 0..1000 {

@@ -18,9 +18,7 @@ fn tools_learn_what_the_vm_consists_of() {
             .stdin(Stdio::null())
             .stdout(Stdio::null()),
     );
-    let path = directory.path("qmp");
-    wait_for("the socket", || path.exists().then_some(()));
-    let mut qmp = Qmp::connect(&path);
+    let mut qmp = Qmp::connect(&directory.path("qmp"));
     let memory = qmp.execute("query-memory-size-summary");
     assert_eq!(memory, json!({"base-memory": 48 << 20}));
     let chardevs = qmp.execute("query-chardev");

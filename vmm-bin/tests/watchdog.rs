@@ -98,14 +98,15 @@ fn each_action() {
 #[test]
 fn the_action_can_be_changed_while_it_counts() {
     needs_kvm!();
+    // At once, for it has two seconds.
     let (mut first, mut first_qmp) = armed(&[]);
-    let (second, mut second_qmp) = armed(&["--no-shutdown", "--exit-codes", "cause"]);
-    let (third, mut third_qmp) = armed(&["--no-reboot", "--exit-codes", "cause"]);
     let reply = first_qmp.reply("watchdog-set-action", json!({"action": "pause"}));
     assert_eq!(reply["return"], json!({}));
     let refused = first_qmp.reply("watchdog-set-action", json!({"action": "bite"}));
     assert_eq!(refused["error"]["class"], "GenericError");
+    let (second, mut second_qmp) = armed(&["--no-shutdown", "--exit-codes", "cause"]);
     second_qmp.reply("set-action", json!({"watchdog": "poweroff"}));
+    let (third, mut third_qmp) = armed(&["--no-reboot", "--exit-codes", "cause"]);
 
     assert_eq!(first_qmp.next_event(), expired("pause"));
     assert_eq!(first_qmp.next_event(), event("STOP", Value::Null));

@@ -181,6 +181,14 @@ pub(crate) fn kill(pid: u32, signal: &str) {
         .unwrap();
 }
 
+/// Whether a process has a handler for SIGTERM by now.
+pub(crate) fn handles_sigterm(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
+    caught & 1 << (15 - 1) != 0
+}
+
 /// Calls `look` until it gives something.
 pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
@@ -370,6 +378,16 @@ impl Vm {
     /// How many bytes the guest has said so far.
     pub(crate) fn heard(&self) -> usize {
         self.heard.text().len()
+    }
+
+    /// Waits until the guest says nothing for a while: what it said before may still be on its way. Returns how many
+    /// bytes it has said by then.
+    pub(crate) fn silent(&self) -> usize {
+        wait_for("silence", || {
+            let before = self.heard();
+            std::thread::sleep(Duration::from_millis(500));
+            (self.heard() == before).then_some(before)
+        })
     }
 
     /// How often the guest has said `text` so far.

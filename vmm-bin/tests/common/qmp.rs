@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::DEADLINE;
+use super::{DEADLINE, wait_for};
 
 /// What a client is connected through.
 pub(crate) trait Stream: Read + Write {}
@@ -21,8 +21,9 @@ pub(crate) struct Qmp {
 }
 
 impl Qmp {
+    /// Connects as soon as somebody listens: a socket has its name before that.
     pub(crate) fn connect(path: &Path) -> Self {
-        let stream = UnixStream::connect(path).unwrap();
+        let stream = wait_for("monitor", || UnixStream::connect(path).ok());
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         Self::over(stream)
     }
