@@ -72,6 +72,18 @@ class Console:
         """The last of what is behind the cursor, for an error message."""
         return self.text[self.cursor :][-1500:]
 
+    async def silence(self):
+        """Waits until nothing is printed for a while: what was printed before may still be on its way.
+
+        Returns how long the text is then. A guest that prints all the time never gets there.
+        """
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                before = len(self.text)
+                await asyncio.sleep(1)
+                if len(self.text) == before:
+                    return before
+
     def skip(self):
         """Moves the cursor to the end: what was printed until now is not expected any more."""
         self.cursor = len(self.text)

@@ -45,7 +45,7 @@ async def a_signal_at_any_time_ends_it_and_leaves_nothing():
         # Who starts the tests in the background, or with nohup, has them ignored: the program inherits that, and a
         # signal that comes before it listens would be lost.
         signal.signal(number, signal.SIG_DFL)
-    for _ in range(ROUNDS):
+    for round_ in range(ROUNDS):
         number = generator.choice(numbers)
         with tempfile.TemporaryDirectory(prefix="vm-") as folder:
             process = await asyncio.create_subprocess_exec(
@@ -53,6 +53,11 @@ async def a_signal_at_any_time_ends_it_and_leaves_nothing():
                 stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
             )
             try:
+                if round_ % 2:
+                    # Its PID file is the first thing that it makes when it listens, however long it takes to get there.
+                    async with asyncio.timeout(PATIENCE):
+                        while "pid" not in os.listdir(folder):
+                            await asyncio.sleep(0.001)
                 await asyncio.sleep(generator.random() ** 4 * 0.15)
                 process.send_signal(number)
                 errors = await ended(process)
@@ -69,4 +74,4 @@ async def a_signal_at_any_time_ends_it_and_leaves_nothing():
             assert b"SHUTDOWN: the machine is shut down, cause: host-signal" in errors, errors
             in_order += 1
     print(f"endings: {before} before it listened, {in_order} in order")
-    assert in_order > ROUNDS // 4
+    assert in_order >= ROUNDS // 2

@@ -29,10 +29,8 @@ async def stop_and_cont():
         assert await vm.execute("query-status") | {"singlestep": False} == {
             "status": "paused", "running": False, "singlestep": False,
         }
-        await asyncio.sleep(0.3)
+        await vm.console.silence()
         before = numbers(vm)
-        await asyncio.sleep(2)
-        assert numbers(vm) == before, "counted while stopped"
         # A stop of a stopped VM and a cont of a running one succeed and cause no event.
         await order(vm, "stop", ["return"])
         await order(vm, "cont", ["RESUME", "return"])
@@ -60,10 +58,8 @@ async def system_reset_of_a_stopped_guest_waits_for_cont():
         await vm.execute("stop")
         await order(vm, "system_reset", ["RESET", "return"])
         assert await vm.status() == "prelaunch"
-        await asyncio.sleep(0.3)
+        await vm.console.silence()
         vm.console.skip()
-        await asyncio.sleep(1)
-        assert vm.console.rest() == "", "ran before cont"
         await order(vm, "cont", ["RESUME", "return"])
         await vm.console.expect("00000000\n00000001\n")
 
