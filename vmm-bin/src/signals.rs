@@ -12,6 +12,8 @@
 //! SIGPIPE is ignored (Rust's start-up code does that): a reader that has gone is an error of the
 //! write.
 //!
+//! The handlers of these three run on the main loop's thread: the others block them.
+//!
 //! The rule that must never be broken: a handler does atomic loads and stores and plain system
 //! calls, nothing else.
 
@@ -20,6 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use lifecycle::{Requests, Signal};
+use vmm_sys_util::signal::block_signal;
 
 use crate::doorbell::Doorbell;
 use crate::{sys, terminal};
@@ -61,6 +64,15 @@ pub(crate) fn asked() -> Option<Signal> {
     let number = u32::try_from(asked & u64::from(u32::MAX)).ok()?;
     let pid = u32::try_from(asked >> 32).ok()?;
     (number != 0).then_some(Signal { number, pid })
+}
+
+/// The calling thread is not interrupted by the terminating signals any more: the thread of the main loop
+/// is. A handler that ends the program does what the other threads' sandbox does not let through.
+pub(crate) fn leave_to_the_main_loop() {
+    for signal in TERMINATING {
+        // Who started the program may have blocked it already; nothing else can go wrong.
+        drop(block_signal(signal));
+    }
 }
 
 /// The program is tearing down: a signal that comes on top of another one ends it at once.

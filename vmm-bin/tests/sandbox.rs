@@ -72,6 +72,27 @@ fn a_vm_that_has_not_started_is_filtered_already() {
     assert_eq!(vm.wait().code, Some(0));
 }
 
+/// A second signal ends the program from within its handler, which no other thread may do: one that
+/// was interrupted instead would die of its filter.
+#[test]
+fn signals_that_end_the_program_interrupt_the_main_loop_alone() {
+    needs_kvm!();
+    // SIGHUP, SIGINT and SIGTERM.
+    const ENDING: u64 = 1 << 0 | 1 << 1 | 1 << 14;
+    let directory = Directory::new();
+    let (trace, dumps) = (directory.path("trace"), directory.path(""));
+    let [trace, dumps] = [&trace, &dumps].map(|path| path.to_str().unwrap());
+    let vm = Vm::menu(&["--cpus", "2", "--trace", trace, "--dump-dir", dumps]);
+    let blocked: Vec<_> = threads(vm.child.id(), "SigBlk")
+        .into_iter()
+        .map(|(name, mask)| (name, u64::from_str_radix(&mask, 16).unwrap() & ENDING))
+        .collect();
+    let expected = ["dump", "sender", "trace", "vcpu0", "vcpu1", "vmm-bin"]
+        .map(|name| (name.to_owned(), if name == "vmm-bin" { 0 } else { ENDING }));
+    assert_eq!(blocked, expected);
+    vm.power_off();
+}
+
 #[test]
 fn clients_learn_how_the_program_is_confined() {
     needs_kvm!();

@@ -34,6 +34,7 @@ use vcpu::{VcpuError, VcpuSet};
 
 use crate::cli::{Landlock, Seccomp};
 use crate::platform::Vcpu;
+use crate::signals;
 use filter::{compile, install};
 use landlock::Rules;
 use lists::Role;
@@ -82,7 +83,7 @@ pub(crate) fn enter(
     let refused = Arc::new(Mutex::new(None));
     for vcpu in vcpus.vcpus().iter() {
         let (of_vcpu, refused) = (Arc::clone(&of_vcpu), Arc::clone(&refused));
-        vcpu.queue_on(move |_| keep(&refused, of_vcpu.enter().err()))?;
+        vcpu.queue_on(move |_| keep(&refused, of_vcpu.enter_beside().err()))?;
     }
     // The kernel takes its time to compile a filter: all threads let it do so at once.
     let status = Confinement::new(wanted, &lists::MAIN_LOOP, paths)?.enter()?;
@@ -118,7 +119,7 @@ fn error_in(refused: &Mutex<Option<Error>>) -> MutexGuard<'_, Option<Error>> {
 /// # Errors
 /// See [`Error`].
 pub(crate) fn enter_writer(wanted: Wanted) -> Result<(), Error> {
-    Confinement::new(wanted, &lists::WRITER, &Paths::default())?.enter()?;
+    Confinement::new(wanted, &lists::WRITER, &Paths::default())?.enter_beside()?;
     Ok(())
 }
 
@@ -129,7 +130,7 @@ pub(crate) fn enter_writer(wanted: Wanted) -> Result<(), Error> {
 pub(crate) fn enter_dumper(wanted: Wanted, directory: BorrowedFd<'_>) -> Result<(), Error> {
     let mut paths = Paths::default();
     paths.allow_beneath(directory);
-    Confinement::new(wanted, &lists::DUMPER, &paths)?.enter()?;
+    Confinement::new(wanted, &lists::DUMPER, &paths)?.enter_beside()?;
     Ok(())
 }
 
@@ -143,7 +144,7 @@ pub(crate) fn enter_sender(wanted: Wanted) -> Result<(), Error> {
         landlock: Landlock::Off,
         ..wanted
     };
-    Confinement::new(wanted, &lists::SENDER, &Paths::default())?.enter()?;
+    Confinement::new(wanted, &lists::SENDER, &Paths::default())?.enter_beside()?;
     Ok(())
 }
 
@@ -166,6 +167,13 @@ impl Confinement {
             filter: otherwise.map(|action| compile(role, action)).transpose()?,
             rules: Rules::new(wanted.landlock, paths)?,
         })
+    }
+
+    /// Confines the calling thread, which is not the main loop's: it also leaves the signals that end
+    /// the program to that one, which may do what their handler does.
+    fn enter_beside(&self) -> Result<Status, Error> {
+        signals::leave_to_the_main_loop();
+        self.enter()
     }
 
     /// Confines the calling thread. The filter comes last: it does not let Landlock through.
