@@ -1,5 +1,5 @@
 #!/bin/bash
-# Soaks: tests that `make test` runs too, or the fuzz targets, at a size for which it has no time.
+# Soaks: tests that `make test` runs too, or the fuzz targets, at a size for which it has no time; and what only makes sense long.
 #
 #   integration-tests/soak.sh                                       the names, and what each does
 #   integration-tests/soak.sh NAME... >>integration-tests/SOAKS.md  runs these; `all` runs them all
@@ -29,6 +29,7 @@ powers       POWERS_SECONDS=600 of a guest at the power registers
 load         the monitor of a VM under LOAD=16 times the load
 endings      ENDINGS=2000 ends of the program at a random time
 mutants      bugs that cargo-mutants makes in runstate, notifiers and lifecycle: the tests find nine of ten; SHARD=0/8 takes an eighth
+endurance    ENDURANCE_SECONDS=7200 of one VM under everything: no slope of its memory, no descriptor and no thread more
 ports        PORT_PAUSES=5000 stops at each port that a guest uses
 LIST
 }
@@ -78,12 +79,13 @@ models() { # MODEL PACKAGE OPTIONS...
 }
 
 # Whole VMs, with the program as a user gets it.
-whole_vm() {
+whole_vm() { vms whole-vm "$@"; }
+vms() { # FOLDER WORD...
     if [ -z "${VMM_BIN:-}" ]; then
         cargo build -q --release --locked -p vmm-bin || return
         export VMM_BIN=$CARGO_TARGET_DIR/release/vmm-bin
     fi
-    integration-tests/run whole-vm "$@"
+    integration-tests/run "$@"
 }
 # Also what the tests themselves count.
 told() { awk '/^test result: ok/ {n = $4} /^[a-z]+: / {said = said "; " $0} END {if (n) print n " tests passed" said}'; }
@@ -143,6 +145,7 @@ soak_ports() {
     export PORT_PAUSES=${PORT_PAUSES:-5000}
     soak ports stops whole_vm interrupted::stops_while
 }
+soak_endurance() { soak endurance told vms soaks endurance::; }
 
 # mutants CRATE: against its tests, but for the exhaustive ones, loom's, and those that run the compiler: too slow, once a mutant.
 mutants() {

@@ -142,6 +142,7 @@ part_dependencies() { check "dependencies" /usr/bin/python3 integration-tests/de
 
 part_doc() {
     RUSTDOCFLAGS="-D warnings" check "documentation" cargo doc -q --locked --workspace --no-deps --all-features
+    check "what the soaks take for a leak" env PYTHONPATH=integration-tests python3 -m doctest integration-tests/harness/trend.py
     check "what the documents name" /usr/bin/python3 integration-tests/documents.py
 }
 

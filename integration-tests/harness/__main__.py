@@ -49,7 +49,12 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parser = argparse.ArgumentParser(prog="integration-tests/run", description="Whole-VM tests.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (("whole-vm", "tests that any KVM can run"), ("scenarios", "tests with Linux as the guest")):
+    kinds = {
+        "whole-vm": "tests that any KVM can run",
+        "scenarios": "tests with Linux as the guest",
+        "soaks": "tests that any KVM can run, and that take hours",
+    }
+    for name, text in kinds.items():
         command = commands.add_parser(name, help=text)
         command.add_argument("words", nargs="*", help="run only tests whose name contains one of these")
         command.add_argument("--list", action="store_true", help="print the names and stop")
@@ -69,12 +74,12 @@ def main():
     inside.add_argument("names", nargs="*")
     arguments = parser.parse_args()
 
-    if arguments.command in ("whole-vm", "scenarios"):
+    if arguments.command in kinds:
         folder = arguments.command.replace("-", "_")
         if arguments.list:
             print("\n".join(c.name for c in cases.discover(folder, arguments.words)))
             return 0
-        results = here(folder, arguments.words) if folder == "whole_vm" else scenarios(arguments.words, arguments.where)
+        results = scenarios(arguments.words, arguments.where) if folder == "scenarios" else here(folder, arguments.words)
         print(cases.summary(results), flush=True)
         return 1 if any(r.outcome == "FAILED" for r in results) else 0
     if arguments.command == "prepare":

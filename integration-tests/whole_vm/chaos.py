@@ -16,11 +16,11 @@ from harness.machine import PATIENCE
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "4"))
 
 
-async def answers(session, command):
+async def answers(session, command, arguments=None):
     """Sends a command that may be refused; it must be answered."""
     async with asyncio.timeout(PATIENCE):
         with contextlib.suppress(ExecuteError):
-            await session.execute(command)
+            await session.execute(command, arguments)
 
 
 def counted(vm, *names):
@@ -39,9 +39,9 @@ def dots(vm):
     return (vm.folder / "debug").stat().st_size
 
 
-def retrace(names):
-    """Follows the events from before the start: each must be possible where it stands. Returns (stopped, asleep)."""
-    stopped, asleep = True, False
+def retrace(names, stopped=True):
+    """Follows the events from where the VM was not started, or runs: each must be possible. Returns (stopped, asleep)."""
+    asleep = False
     for at, name in enumerate(names):
         possible = {
             "STOP": not stopped,
