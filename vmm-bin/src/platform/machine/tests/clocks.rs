@@ -97,6 +97,8 @@ fn the_guests_clocks_stand_while_the_machine_does() {
     bench.resume();
     let went_on = bench.kvm().vm().fd().get_clock().unwrap().clock;
     let bound = u64::try_from(started.elapsed().as_nanos()).unwrap();
+    // A host that is told the time lets the one of these clocks run up to half a thousandth faster than the other.
+    let bound = bound + bound / 1_000;
     assert!(
         went_on.saturating_sub(stopped) <= bound,
         "{stopped} to {went_on}, {bound} allowed"
