@@ -16,8 +16,8 @@ from whole_vm.leaks import footprint
 
 #: More than the program and a pipe keep for a reader, which is 64 KiB each.
 BYTES = int(os.environ.get("FLOOD_BYTES", "200000"))
-#: A machine that is busy gets through some 10,000 accesses a second.
-TIME = SLOWNESS * (30 + BYTES / 10_000)
+#: A machine that is busy gets through some 10,000 accesses a second, and one whose processors are taken away through fewer.
+TIME = SLOWNESS * (30 + BYTES / 2_000)
 
 
 async def until(condition, process):

@@ -8,7 +8,7 @@ import time
 from harness.cases import case
 from harness.guests import small_guest
 from harness.machine import PATIENCE
-from whole_vm.chaos import goes_on
+from whole_vm.chaos import answers, goes_on
 from whole_vm.leaks import footprint
 
 SECONDS = float(os.environ.get("HAMMER_SECONDS", "20"))
@@ -41,7 +41,8 @@ async def random_ports_and_memory():
             if state != "running" or stuck:
                 starts += 1
                 await vm.execute("system_reset")
-                await vm.execute("cont")
+                # It may have powered itself off again by now: then the next look finds it so.
+                await answers(vm.qmp, "cont")
             if warm is None and now - begin > SECONDS / 4:
                 warm = footprint(vm)
             await asyncio.sleep(0.02)

@@ -414,9 +414,6 @@ fn the_vcpus_are_there_and_execute_nothing() {
         machine.qmp.execute("inject-nmi");
         machine.qmp.execute("system_reset");
     }
-    let before = common::cpu_ticks(machine.child.id());
-    std::thread::sleep(Duration::from_millis(300));
-    let spent = common::cpu_ticks(machine.child.id()).saturating_sub(before);
-    assert!(spent <= 2, "an idle machine took {spent} ticks in 0.3 s");
+    common::quiet(machine.child.id());
     machine.end();
 }

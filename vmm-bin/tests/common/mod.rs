@@ -229,18 +229,6 @@ impl Transcript {
     }
 }
 
-/// User and system time of a process so far, in ticks.
-pub(crate) fn cpu_ticks(pid: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields = stat.rsplit_once(')').unwrap().1;
-    fields
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map(|ticks| ticks.parse::<u64>().unwrap())
-        .sum()
-}
-
 /// How often the threads of a process have been on a processor and off again, thread by thread.
 pub(crate) fn switches(pid: u32) -> Vec<String> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
