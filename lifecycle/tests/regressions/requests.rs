@@ -1,17 +1,17 @@
 //! What is posted is served once, as it was meant, and is neither lost nor left over.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock, Weak};
 
 use lifecycle::{
-    Lifecycle, NoReplay, PanicAction, RebootAction, Requests, RequestsState, ShutdownAction,
-    ShutdownCause, Turn, Wake, WatchdogAction,
+    Checkpoint, Lifecycle, NoReplay, PanicAction, RebootAction, ReplayGate, Requests,
+    RequestsState, ShutdownAction, ShutdownCause, Turn, Wake, WatchdogAction,
 };
 use runstate::RunState;
 
 use crate::NOW;
-use crate::common::{Bell, Notes, Noting, running};
+use crate::common::{Bell, Notes, Noting, machine_with, running};
 
 /// QEMU 10.0: isa-debug-exit with `shutdown=pause`, a reset, then `quit`: the process ends with
 /// the exit code of a guest that is long gone.
@@ -35,9 +35,20 @@ fn an_exit_code_does_not_outlive_its_request() {
 /// QEMU: `quit` and signals rewrite the configured shutdown action.
 #[test]
 fn a_signal_powers_off_and_leaves_the_policy_alone() {
+    leaves_the_policy_alone(|requests| requests.killed(1, 0));
+}
+
+#[test]
+fn quit_powers_off_and_leaves_the_policy_alone() {
+    leaves_the_policy_alone(|requests| {
+        requests.quit();
+    });
+}
+
+fn leaves_the_policy_alone(ask: impl Fn(&Requests)) {
     let (vm, _) = running(NOW);
     vm.policy().set_shutdown(ShutdownAction::Pause);
-    vm.requests().killed(1, 0);
+    ask(vm.requests());
     assert!(matches!(vm.dispatch(), Turn::Exit(_)));
     assert_eq!(vm.policy().actions().shutdown, ShutdownAction::Pause);
     vm.requests().shutdown(ShutdownCause::GuestShutdown);
@@ -74,6 +85,34 @@ fn no_request_is_lost_between_threads() {
     for poster in posters {
         poster.join().expect("posts");
     }
+}
+
+/// The same, at the one moment that matters: the turn has read the latch, which held a reset that
+/// nobody hears of, and has not cleared it.
+#[test]
+fn a_reset_posted_between_the_look_and_the_clear_is_not_lost() {
+    #[derive(Default)]
+    struct PostsWhenAsked(OnceLock<Weak<Requests>>);
+
+    impl ReplayGate for PostsWhenAsked {
+        fn checkpoint(&self, checkpoint: Checkpoint) -> bool {
+            if checkpoint == Checkpoint::ResetRequested {
+                let requests = self.0.get().and_then(Weak::upgrade).expect("there are");
+                requests.reset(ShutdownCause::GuestReset);
+            }
+            true
+        }
+    }
+
+    let gate = Arc::new(PostsWhenAsked::default());
+    let (vm, notes) = machine_with(NOW, gate.clone());
+    gate.0.set(Arc::downgrade(vm.requests())).expect("set once");
+    vm.start().expect("starts");
+    notes.take();
+    vm.requests().reset(ShutdownCause::SnapshotLoad);
+    assert_eq!(vm.dispatch(), Turn::Continue);
+    assert_eq!(notes.events(), ["RESET"]);
+    assert_eq!(vm.requests().snapshot(), RequestsState::default());
 }
 
 #[test]
