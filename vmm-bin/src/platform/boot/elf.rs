@@ -43,6 +43,15 @@ enum Start {
     Linux64(u64),
 }
 
+impl Start {
+    fn address(self) -> u64 {
+        match self {
+            Self::Pvh(ip) => ip.into(),
+            Self::Linux64(ip) => ip,
+        }
+    }
+}
+
 /// One program header.
 #[derive(Debug, Clone, Copy)]
 struct Segment {
@@ -51,6 +60,15 @@ struct Segment {
     address: u64,
     file_size: u64,
     memory_size: u64,
+}
+
+impl Segment {
+    /// Whether this address is in it once it is loaded.
+    fn holds(&self, address: u64) -> bool {
+        address
+            .checked_sub(self.address)
+            .is_some_and(|offset| offset < self.memory_size)
+    }
 }
 
 /// Where the fields are in each class.
@@ -245,7 +263,7 @@ fn find_pvh_note(mut notes: &[u8]) -> Option<u32> {
 /// Loads kernel, initrd, command line and what the entry is handed.
 ///
 /// # Errors
-/// When one of them does not fit.
+/// When one of them does not fit, or the entry is not in what is loaded.
 pub(super) fn load(
     parts: &mut Kernel,
     header: &Header,
@@ -262,6 +280,13 @@ pub(super) fn load(
             path,
             needed: end,
             have: memory.low_end(),
+        });
+    }
+    let ip = header.start.address();
+    if !header.loaded().any(|segment| segment.holds(ip)) {
+        return Err(Error::Kernel {
+            path: parts.kernel.path().to_path_buf(),
+            reason: format!("its entry {ip:#x} is in none of the segments that are loaded"),
         });
     }
     for segment in header.loaded() {

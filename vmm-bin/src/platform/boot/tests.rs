@@ -274,6 +274,24 @@ fn an_elf_file_that_cannot_be_booted_is_told_why() {
 }
 
 #[test]
+fn an_elf_kernel_whose_entry_is_not_loaded_is_told_so() {
+    // The entry is at the 64-bit header's 0x100100, the note's at 0x100040.
+    let elsewhere = (1, 0x1000, 2 * HIGH_RAM, 0x1000, 0x1000);
+    let too_short = (1, 0x1000, HIGH_RAM, 0x40, 0x40);
+    for (notes, headers, entry) in [
+        (vec![], vec![elsewhere], "0x100100"),
+        (pvh_note(), vec![NOTE, elsewhere], "0x100040"),
+        (pvh_note(), vec![NOTE, too_short], "0x100040"),
+    ] {
+        let image = file(&elf(2, 62, &notes, &headers));
+        let mut images = Images::open(&kernel(image.as_path())).unwrap();
+        let error = images.load(&memory(), &tables()).unwrap_err().to_string();
+        let reason = format!("its entry {entry} is in none of the segments that are loaded");
+        assert!(error.contains(&reason), "{error}");
+    }
+}
+
+#[test]
 fn a_truncated_kernel_is_an_error_at_every_length() {
     for image in [bzimage(), elf(2, 62, &pvh_note(), &[NOTE, LOAD])] {
         for size in (0..0x480).chain([image.len() / 2, image.len() - 1]) {
