@@ -72,15 +72,15 @@ class Console:
         """The last of what is behind the cursor, for an error message."""
         return self.text[self.cursor :][-1500:]
 
-    async def silence(self):
-        """Waits until nothing is printed for a while: what was printed before may still be on its way.
+    async def silence(self, seconds=1):
+        """Waits until nothing is printed for so long: what was printed before may still be on its way.
 
         Returns how long the text is then. A guest that prints all the time never gets there.
         """
         async with asyncio.timeout(PATIENCE):
             while True:
                 before = len(self.text)
-                await asyncio.sleep(1)
+                await asyncio.sleep(seconds)
                 if len(self.text) == before:
                     return before
 

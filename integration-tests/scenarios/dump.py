@@ -33,6 +33,7 @@ async def gdb_reads_a_core_of_linux():
         assert vm.qmp.names(begin) == ["STOP", "DUMP_COMPLETED", "RESUME", "return"], vm.qmp.transcript[begin:]
         text = await gdb_on(vm.folder / "core", f"x/s {banner}", "thread apply all info registers rip")
         assert f"Linux version {version}" in text, text
-        # A processor that idles is in the kernel; no other program runs but the shell.
-        assert len(re.findall(r"^rip +0xffffffff[89a-f]", text, re.MULTILINE)) == 2, text
+        # A processor that idles is in the kernel; the other one may still be in the shell, for no other program runs.
+        assert len(re.findall(r"^rip +0x", text, re.MULTILINE)) == 2, text
+        assert re.search(r"^rip +0xffffffff[89a-f]", text, re.MULTILINE), text
         assert await vm.shell("echo alive") == "alive"
