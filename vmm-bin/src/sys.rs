@@ -26,8 +26,22 @@ const I8042_COMMAND: u16 = 0x64;
 /// System control port A.
 const PORT_92: u16 = 0x92;
 
+/// The embedded guest's source: its files in the order of the image.
+macro_rules! embedded_guest_source {
+    () => {
+        concat!(
+            include_str!("guest/menu.s"),
+            include_str!("guest/entries.s"),
+            include_str!("guest/routines.s"),
+            include_str!("guest/interrupts.s"),
+            include_str!("guest/data.s"),
+            include_str!("guest/reset_vector.s"),
+        )
+    };
+}
+
 core::arch::global_asm!(
-    include_str!("guest/menu.s"),
+    embedded_guest_source!(),
     com1 = const layout::COM1,
     i8042_command = const I8042_COMMAND,
     port92 = const PORT_92,
@@ -39,6 +53,9 @@ core::arch::global_asm!(
     rtc = const layout::RTC,
     options(att_syntax)
 );
+
+#[cfg(test)]
+pub(crate) const EMBEDDED_GUEST_SOURCE: &str = embedded_guest_source!();
 
 unsafe extern "C" {
     static embedded_guest_image: u8;

@@ -1,7 +1,7 @@
 //! The embedded guest: what `vmm-bin` runs when it is given nothing to run.
 //!
-//! A firmware image of one page, in 16-bit code that rustc's own assembler makes of `menu.s` when
-//! the program is built. It runs on any KVM, needs no file, prints a menu on COM1 and drives every
+//! A firmware image of one page, in 16-bit code that rustc's own assembler makes of this folder's
+//! `.s` files when the program is built (`menu.s` says more). It runs on any KVM, needs no file, prints a menu on COM1 and drives every
 //! lifecycle path from there.
 
 use crate::sys;
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn no_label_can_be_taken_for_a_function_of_the_program() {
-        let labels = include_str!("menu.s").lines().filter_map(|line| {
+        let labels = sys::EMBEDDED_GUEST_SOURCE.lines().filter_map(|line| {
             let label = line.split_once(':')?.0;
             let name = |c: char| c.is_ascii_alphanumeric() || "._".contains(c);
             (!label.is_empty() && label.chars().all(name)).then_some(label)
