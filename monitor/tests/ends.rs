@@ -12,10 +12,9 @@
 mod support;
 mod table;
 
-use monitor::ServerLimits;
 use rustix::net::sockopt::set_socket_linger;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 use support::{PATIENCE, Running};
 
@@ -40,13 +39,7 @@ fn connect(address: SocketAddr) -> (TcpStream, BufReader<TcpStream>) {
 
 #[test]
 fn every_connection_that_breaks_off_is_answered_as_far_as_it_got() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let server = Running::start_with(
-        ServerLimits::default(),
-        |socket| socket,
-        |server| server.listen_tcp(listener).expect("a listener"),
-    );
+    let (server, address) = Running::on_tcp();
     let mut witness = server.client();
     for (line, [how, input, replies]) in table::columns(TABLE) {
         let (mut stream, mut reader) = connect(address);

@@ -18,7 +18,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use support::{PATIENCE, Running};
+use support::{PATIENCE, Running, Scratch};
 
 /// A conversation that ends the VM.
 const TO_THE_END: &str = "{'execute':'qmp_capabilities'}{'execute':'query-status','id':1}\
@@ -56,13 +56,7 @@ fn read_all(mut from: impl Read) -> String {
 
 #[test]
 fn a_client_by_tcp_is_served_like_any_other() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let server = Running::start_with(
-        ServerLimits::default(),
-        |socket| socket,
-        |server| server.listen_tcp(listener).expect("a listener"),
-    );
+    let (server, address) = Running::on_tcp();
     let mut local = server.client();
     let mut remote = TcpStream::connect(address).expect("it listens");
     remote.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -76,17 +70,13 @@ fn a_client_by_tcp_is_served_like_any_other() {
 fn clients_come_through_a_listener_of_any_family_that_was_handed_over() {
     let port = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = port.local_addr().expect("an address");
-    let name = format!("monitor-handed-{}", std::process::id());
-    let path = std::env::temp_dir().join(name);
+    let scratch = Scratch::new();
+    let path = scratch.path("handed.sock");
     let unix = UnixListener::bind(&path).expect("a socket");
-    let _server = Running::start_with(
-        ServerLimits::default(),
-        |socket| socket,
-        |server| {
-            server.listen_on(port).expect("a listener");
-            server.listen_on(unix).expect("a listener");
-        },
-    );
+    let _server = Running::with(|server| {
+        server.listen_on(port).expect("a listener");
+        server.listen_on(unix).expect("a listener");
+    });
     let mut tcp = TcpStream::connect(address).expect("it listens");
     let mut greeting = [0; 6];
     tcp.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -109,14 +99,10 @@ fn a_connection_that_exists_already_is_served() {
     let address = listener.local_addr().expect("an address");
     let mut tcp = TcpStream::connect(address).expect("it listens");
     let (passed_on, _) = listener.accept().expect("it has connected");
-    let _server = Running::start_with(
-        ServerLimits::default(),
-        |socket| socket,
-        |server| {
-            server.add_client(theirs).expect("a client");
-            server.add_client(passed_on).expect("a client");
-        },
-    );
+    let _server = Running::with(|server| {
+        server.add_client(theirs).expect("a client");
+        server.add_client(passed_on).expect("a client");
+    });
     let mut greeting = [0; 6];
     tcp.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     tcp.read_exact(&mut greeting).expect("a greeting");
@@ -130,15 +116,11 @@ fn a_connection_that_exists_already_is_served() {
 fn a_pair_of_pipes_is_a_client() {
     let (their_input, mut to_server) = pipe().expect("a pipe");
     let (from_server, their_output) = pipe().expect("a pipe");
-    let _server = Running::start_with(
-        ServerLimits::default(),
-        |socket| socket,
-        |server| {
-            server
-                .add_pair(their_input, their_output)
-                .expect("a client");
-        },
-    );
+    let _server = Running::with(|server| {
+        server
+            .add_pair(their_input, their_output)
+            .expect("a client");
+    });
     to_server
         .write_all(TO_THE_END.as_bytes())
         .expect("it reads");
@@ -153,15 +135,11 @@ fn a_pipe_that_was_closed_behind_its_requests_is_answered_to_the_end() {
         .write_all(b"{'execute':'qmp_capabilities'}{'execute':'query-status'}{'execute':'ping'}")
         .expect("a pipe takes this much");
     drop(to_server);
-    let server = Running::start_with(
-        ServerLimits::default(),
-        |socket| socket,
-        |server| {
-            server
-                .add_pair(their_input, their_output)
-                .expect("a client");
-        },
-    );
+    let server = Running::with(|server| {
+        server
+            .add_pair(their_input, their_output)
+            .expect("a client");
+    });
     let heard = kinds(&read_all(from_server));
     assert_eq!(heard, ["QMP", "return", "return", "return", "end"]);
     server.wait("the client to go", |seen| seen.clients.is_empty());
@@ -176,11 +154,7 @@ fn descriptors_block_again_when_their_client_has_gone() {
         let flags = fcntl_getfl(far).expect("flags");
         !flags.contains(OFlags::NONBLOCK)
     };
-    let server = Running::start_with(
-        ServerLimits::default(),
-        |socket| socket,
-        |server| server.add_pair(input, output).expect("a client"),
-    );
+    let server = Running::with(|server| server.add_pair(input, output).expect("a client"));
     server.wait("the client", |seen| seen.clients.len() == 1);
     assert!(!blocks(&far));
     drop(near);

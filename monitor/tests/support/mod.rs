@@ -11,6 +11,7 @@ use monitor::{
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -122,6 +123,19 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn start(limits: ServerLimits) -> Self {
         Running::start_with(limits, |socket| socket, |_| {})
+    }
+
+    /// A server with whatever `add` gives it.
+    pub(crate) fn with(add: impl FnOnce(&mut Server<Vmm>) + Send + 'static) -> Self {
+        Running::start_with(ServerLimits::default(), |socket| socket, add)
+    }
+
+    /// A server that listens on a TCP port, too, and the address of that.
+    pub(crate) fn on_tcp() -> (Self, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let server = Running::with(|server| server.listen_tcp(listener).expect("a listener"));
+        (server, address)
     }
 
     /// A server with a socket that `socket` has changed and with whatever `add` gives it.
