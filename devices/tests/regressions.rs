@@ -13,11 +13,12 @@
     reason = "a test fails by panicking; and which of these fire depends on the features, so none can be expected"
 )]
 
+mod support;
+
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
 
 use devices::reset::MAX_RESETS;
 use devices::{
@@ -26,31 +27,7 @@ use devices::{
     Timed,
 };
 
-/// A hang fails the test instead of stopping the run.
-const HANG: Duration = Duration::from_secs(20);
-
-fn within_reason(act: impl FnOnce() + Send + 'static) {
-    let (done, waits) = channel();
-    let worker = thread::spawn(move || {
-        act();
-        done.send(()).unwrap();
-    });
-    let result = waits.recv_timeout(HANG);
-    if let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = result {
-        panic!("still not done after {HANG:?}");
-    }
-    worker.join().unwrap();
-}
-
-fn outb(device: &impl BusDevice, offset: u64, value: u8) {
-    device.write(offset, &[value]);
-}
-
-fn inb(device: &impl BusDevice, offset: u64) -> u8 {
-    let mut data = [0];
-    device.read(offset, &mut data);
-    data[0]
-}
+use support::{HANG, inb, outb, within_reason};
 
 /// propolis #90: a level was cleared on one side of a line while the other still drove it, because
 /// devices reset at different times. Here every device has forgotten its state (enter) before the

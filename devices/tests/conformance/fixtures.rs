@@ -7,15 +7,7 @@ use devices::{
     BusDevice, IrqProbe, OutputRing, PowerProbe, PowerRequest, SaveRestore, conformance,
 };
 
-pub(crate) fn outb(device: &impl BusDevice, offset: u64, value: u8) {
-    device.write(offset, &[value]);
-}
-
-pub(crate) fn inb(device: &impl BusDevice, offset: u64) -> u8 {
-    let mut data = [0];
-    device.read(offset, &mut data);
-    data[0]
-}
+use crate::support::{inb, outb};
 
 /// What was requested, as numbers.
 pub(crate) fn requests(power: &PowerProbe) -> Vec<u64> {

@@ -17,4 +17,6 @@
 mod chips;
 mod faulty;
 mod fixtures;
+#[path = "../support/mod.rs"]
+mod support;
 mod timed;

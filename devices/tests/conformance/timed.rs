@@ -7,7 +7,8 @@ use devices::{
     BusDevice, IrqProbe, ManualClock, NoNotify, PowerProbe, SaveRestore, Timed, conformance,
 };
 
-use super::fixtures::{inb, outb, requests};
+use super::fixtures::requests;
+use crate::support::{inb, outb};
 
 #[cfg(feature = "acpi-pm")]
 mod acpi_pm_fixture {

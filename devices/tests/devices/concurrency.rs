@@ -1,29 +1,14 @@
 //! Several vCPUs and the main loop at the devices at once.
 
 use std::sync::Arc;
-use std::sync::mpsc::channel;
 use std::thread;
-use std::time::Duration;
 
 use devices::{
     BusBuilder, BusDevice, IrqProbe, ManualClock, NoNotify, OutputRing, PowerProbe, PowerRequest,
     ResetTree, ResetType, Timed, WakeupReason,
 };
 
-/// A hang fails the test instead of stopping the run.
-const HANG: Duration = Duration::from_secs(20);
-
-fn within_reason(act: impl FnOnce() + Send + 'static) {
-    let (done, waits) = channel();
-    let worker = thread::spawn(move || {
-        act();
-        done.send(()).unwrap();
-    });
-    if let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = waits.recv_timeout(HANG) {
-        panic!("still not done after {HANG:?}");
-    }
-    worker.join().unwrap();
-}
+use crate::support::within_reason;
 
 /// Many vCPUs on every device, with resets, sleep and ticks in between: nothing deadlocks.
 #[cfg(all(

@@ -13,19 +13,10 @@
     reason = "a test fails by panicking; and which of these fire depends on the features, so none can be expected"
 )]
 
-use devices::BusDevice;
+#[path = "../support/mod.rs"]
+mod support;
 
-/// One byte read at `offset`.
-fn inb(device: &impl BusDevice, offset: u64) -> u8 {
-    let mut data = [0xaa];
-    device.read(offset, &mut data);
-    data[0]
-}
-
-/// One byte written at `offset`.
-fn outb(device: &impl BusDevice, offset: u64, value: u8) {
-    device.write(offset, &[value]);
-}
+use support::{inb, outb};
 
 #[cfg(feature = "acpi-pm")]
 mod acpi_pm;
