@@ -26,6 +26,8 @@ pub(super) enum Fault {
 pub(super) struct ArgumentError {
     fault: Fault,
     path: Vec<Step>,
+    /// The members of the outermost object that are declared before the one at fault and were not sent.
+    absent: Vec<&'static str>,
 }
 
 impl ArgumentError {
@@ -33,6 +35,7 @@ impl ArgumentError {
         ArgumentError {
             fault,
             path: Vec::new(),
+            absent: Vec::new(),
         }
     }
 
@@ -47,6 +50,26 @@ impl ArgumentError {
     pub(super) fn within(mut self, step: Step) -> Self {
         self.path.push(step);
         self
+    }
+
+    /// Notes what an object of these members lacked when the one at fault was read.
+    pub(super) fn lacking(mut self, sent: &[bool], fields: &[&'static str]) -> Self {
+        let Some(Step::Member(faulty)) = self.path.last() else {
+            return self;
+        };
+        let earlier = fields
+            .iter()
+            .zip(sent)
+            .take_while(|(name, _)| *name != faulty);
+        self.absent = earlier
+            .filter(|(_, sent)| !**sent)
+            .map(|(name, _)| *name)
+            .collect();
+        self
+    }
+
+    pub(super) fn absent(&self) -> &[&'static str] {
+        &self.absent
     }
 
     /// The whole path, as in `drive.throttle[2]`.

@@ -5,6 +5,7 @@
 
 use super::CommandError;
 use super::argument_error::{ArgumentError, Fault, Step};
+use crate::schema::{QapiType, Schema};
 use serde::de::value::StringDeserializer;
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess,
@@ -20,8 +21,29 @@ pub struct NoArguments {}
 pub(crate) fn from_arguments<T: DeserializeOwned>(
     arguments: Map<String, Value>,
 ) -> Result<T, CommandError> {
-    T::deserialize(Argument(Value::Object(arguments)))
-        .map_err(|error| CommandError::generic(error.to_string()))
+    T::deserialize(Argument(Value::Object(arguments))).map_err(refused)
+}
+
+/// The same for a type that is described. Of several faults the one is reported that QAPI finds first:
+/// members are looked at in the order of their declaration, whether they were sent or not.
+pub(crate) fn from_described_arguments<T: DeserializeOwned + QapiType>(
+    arguments: Map<String, Value>,
+) -> Result<T, CommandError> {
+    T::deserialize(Argument(Value::Object(arguments))).map_err(|error| {
+        let required = match error.absent() {
+            [] => Vec::new(),
+            _ => Schema::required_members::<T>(),
+        };
+        let mut absent = error.absent().iter();
+        match absent.find(|name| required.iter().any(|required| required == *name)) {
+            Some(name) => refused(ArgumentError::at_member(Fault::Missing, name)),
+            None => refused(error),
+        }
+    })
+}
+
+fn refused(error: ArgumentError) -> CommandError {
+    CommandError::generic(error.to_string())
 }
 
 /// A JSON value that is to become an argument.
@@ -185,11 +207,17 @@ impl<'de> Deserializer<'de> for Argument {
         let Value::Object(mut members) = self.0 else {
             return ArgumentError::of_type("object");
         };
+        let sent: Vec<_> = fields
+            .iter()
+            .map(|name| members.contains_key(*name))
+            .collect();
         let known = fields
             .iter()
             .filter_map(|name| members.remove_entry(*name))
             .collect();
-        let value = visitor.visit_map(Members::new(known))?;
+        let value = visitor
+            .visit_map(Members::new(known))
+            .map_err(|error| error.lacking(&sent, fields))?;
         match members.keys().next() {
             Some(name) => Err(ArgumentError::at_member(Fault::Unexpected, name)),
             None => Ok(value),
@@ -448,5 +476,49 @@ mod tests {
         assert_eq!(sample.cpu_index, Some(255));
         assert!(matches!(sample.action, Some(Action::PowerOff)));
         assert_eq!(sample.any, Some(json!({"x": [1, null]})));
+    }
+
+    crate::qapi! {
+        #[derive(Debug, Deserialize)]
+        #[expect(dead_code, reason = "only the errors are looked at")]
+        struct Described {
+            paging: bool,
+            begin: Option<i64>,
+            protocol: String,
+            length: Option<i64>,
+        }
+    }
+
+    #[test]
+    fn of_several_faults_the_member_that_is_declared_first_counts() {
+        for (arguments, text) in [
+            (json!({"length": "x"}), "Parameter 'paging' is missing"),
+            (
+                json!({"paging": true, "length": "x"}),
+                "Parameter 'protocol' is missing",
+            ),
+            (
+                json!({"paging": true, "begin": "x"}),
+                "Invalid parameter type for 'begin', expected: integer",
+            ),
+            (
+                json!({"paging": 1}),
+                "Invalid parameter type for 'paging', expected: boolean",
+            ),
+            (
+                json!({"paging": true, "protocol": "p", "length": "x"}),
+                "Invalid parameter type for 'length', expected: integer",
+            ),
+            (
+                json!({"extra": 1, "paging": true}),
+                "Parameter 'protocol' is missing",
+            ),
+        ] {
+            let Value::Object(arguments) = arguments else {
+                panic!("an object is needed")
+            };
+            let error = from_described_arguments::<Described>(arguments).unwrap_err();
+            assert_eq!(error.desc(), text);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! One command: its name, when it may run, and the function behind it.
 
-use super::arguments::from_arguments;
+use super::arguments::{from_arguments, from_described_arguments};
 use super::{CommandError, Registry};
 use crate::events::Caller;
 use crate::protocol::ErrorClass;
@@ -67,10 +67,13 @@ impl<C> Command<C> {
         R: Serialize + QapiType,
         F: Fn(&mut C, A) -> Result<R, CommandError> + Send + Sync + 'static,
     {
+        let handler = move |context: &mut C, arguments| {
+            to_value(handler(context, from_described_arguments(arguments)?)?)
+        };
         Command {
             arguments: A::describe,
             result: R::describe,
-            ..Command::new(name, handler)
+            ..Command::typed(name, Box::new(handler))
         }
     }
 
@@ -85,13 +88,17 @@ impl<C> Command<C> {
         let handler = move |context: &mut C, arguments| {
             to_value(handler(context, from_arguments(arguments)?)?)
         };
+        Command::typed(name, Box::new(handler))
+    }
+
+    fn typed(name: impl Into<String>, handler: Box<Typed<C>>) -> Self {
         Command {
             info: CommandInfo {
                 name: name.into(),
                 preconfig: false,
             },
             disabled: None,
-            handler: Handler::Typed(Box::new(handler)),
+            handler: Handler::Typed(handler),
             arguments: Schema::any,
             result: Schema::any,
         }
@@ -110,7 +117,7 @@ impl<C> Command<C> {
         R: Serialize + QapiType,
         F: Fn(A) -> Result<R, CommandError> + Send + Sync + 'static,
     {
-        let handler = move |arguments| to_value(handler(from_arguments(arguments)?)?);
+        let handler = move |arguments| to_value(handler(from_described_arguments(arguments)?)?);
         Command {
             info: CommandInfo {
                 name: name.into(),
@@ -131,7 +138,7 @@ impl<C> Command<C> {
         F: Fn(&Caller<'_>, A) -> Result<R, CommandError> + Send + Sync + 'static,
     {
         let handler = move |caller: &Caller<'_>, arguments| {
-            to_value(handler(caller, from_arguments(arguments)?)?)
+            to_value(handler(caller, from_described_arguments(arguments)?)?)
         };
         Command::built_in::<A, R>(name, Handler::Client(Box::new(handler)))
     }

@@ -123,6 +123,24 @@ impl Schema {
         });
     }
 
+    /// The members of `T` that may not be left out, if it is an object.
+    pub(crate) fn required_members<T: QapiType>() -> Vec<String> {
+        let mut schema = Schema::new();
+        let name = T::describe(&mut schema);
+        let mut types = schema.types.into_iter();
+        match types
+            .find(|entity| entity.name == name)
+            .map(|entity| entity.info)
+        {
+            Some(Info::Object(object)) => {
+                let required = object.members.into_iter();
+                let required = required.filter(|member| member.default.is_none());
+                required.map(|member| member.name).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Commands and events, then the types.
     pub(crate) fn into_entities(self) -> Vec<Entity> {
         let mut entities = self.entities;

@@ -4,22 +4,23 @@ use super::{Runs, count, nothing};
 use monitor::{NoArguments, Registry};
 use serde::Deserialize;
 
-/// A struct of arguments, with QAPI's spelling.
+/// Structs of arguments.
 macro_rules! arguments {
     ($($name:ident { $($member:ident: $type:ty),* })*) => {
-        $(#[derive(Deserialize)]
-        #[serde(rename_all = "kebab-case")]
-        #[expect(dead_code, reason = "what is read is not looked at")]
-        struct $name { $($member: $type),* })*
+        $(monitor::qapi! {
+            #[derive(Deserialize)]
+            struct $name { $($member: $type),* }
+        })*
     };
 }
 
-/// An enumeration, with QAPI's spelling.
+/// Enumerations.
 macro_rules! choices {
     ($($name:ident { $($choice:ident),* })*) => {
-        $(#[derive(Deserialize)]
-        #[serde(rename_all = "kebab-case")]
-        enum $name { $($choice),* })*
+        $(monitor::qapi! {
+            #[derive(Deserialize)]
+            enum $name { $($choice),* }
+        })*
     };
 }
 
@@ -41,29 +42,23 @@ arguments! {
     HumanMonitorCommand { command_line: String, cpu_index: Option<i64> }
     Memsave { val: i64, size: i64, filename: String, cpu_index: Option<i64> }
     QomListTypes { implements: Option<String>, r#abstract: Option<bool> }
+    SetLink { name: String, up: bool }
     DeviceListProperties { typename: String }
     QueryCommandLineOptions { option: Option<String> }
-}
-
-#[derive(Deserialize)]
-#[expect(dead_code, reason = "what is read is not looked at")]
-struct SetLink {
-    name: String,
-    up: bool,
 }
 
 /// Registers them. Only `query-name` does anything, and that is nothing.
 pub(super) fn register(registry: &mut Registry<Runs>) {
     registry
         .command("query-name", nothing)
-        .command("set-action", count::<SetAction>)
-        .command("watchdog-set-action", count::<WatchdogSetAction>)
-        .command("human-monitor-command", count::<HumanMonitorCommand>)
-        .command("memsave", count::<Memsave>)
-        .command("set_link", count::<SetLink>)
-        .command("qom-list-types", count::<QomListTypes>)
-        .command("device-list-properties", count::<DeviceListProperties>)
-        .command(
+        .described("set-action", count::<SetAction>)
+        .described("watchdog-set-action", count::<WatchdogSetAction>)
+        .described("human-monitor-command", count::<HumanMonitorCommand>)
+        .described("memsave", count::<Memsave>)
+        .described("set_link", count::<SetLink>)
+        .described("qom-list-types", count::<QomListTypes>)
+        .described("device-list-properties", count::<DeviceListProperties>)
+        .described(
             "query-command-line-options",
             count::<QueryCommandLineOptions>,
         );
