@@ -213,7 +213,11 @@ impl<C> Console<C> {
 
     /// The help for what is named, or for all.
     fn help(&self, asked: &str) -> String {
-        let mut names = asked.split_ascii_whitespace();
+        let Some(names) = line::words(asked) else {
+            // QEMU has nothing to say to a quote without an end either.
+            return String::new();
+        };
+        let mut names = names.iter().map(String::as_str);
         let Some(name) = names.next() else {
             return self.list();
         };

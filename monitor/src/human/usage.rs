@@ -1,6 +1,6 @@
 //! A command's names, what may follow them, and how that is read.
 
-use super::line::is_space;
+use super::line::{is_space, word};
 
 /// Something that a command takes after its name. Each may be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,8 +137,8 @@ pub(super) fn read(parameters: &[Parameter], text: &str) -> Result<Arguments, Fa
                 rest = after;
             }
             Parameter::File => {
-                let (file, after) = file(rest).ok_or(Fault::NoFile)?;
-                arguments.file = Some(file.to_owned());
+                let (file, after) = word(rest).ok_or(Fault::NoFile)?;
+                arguments.file = Some(file);
                 rest = after;
             }
         }
@@ -149,15 +149,6 @@ pub(super) fn read(parameters: &[Parameter], text: &str) -> Result<Arguments, Fa
     } else {
         Err(Fault::Extraneous)
     }
-}
-
-/// The name of a file at the front, and what follows it.
-fn file(text: &str) -> Option<(&str, &str)> {
-    if let Some(quoted) = text.strip_prefix('"') {
-        return quoted.split_once('"');
-    }
-    let end = text.find(is_space).unwrap_or(text.len());
-    (end > 0).then(|| text.split_at(end))
 }
 
 /// The number at the front, as C reads one, and what follows it. The inner value is missing if 64
