@@ -104,6 +104,7 @@ zstd unpacks the kernel image of other releases
 gdb attaches to guests by --gdb
 acpica-tools iasl checks the ACPI tables
 socat types at the monitor as the README says
+strace writes down which system calls the threads of vmm-bin make
 LIST
 }
 

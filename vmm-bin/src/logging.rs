@@ -4,9 +4,18 @@
 //! stopped pipeline) costs lines, which are counted, and no more.
 
 use std::io::{self, ErrorKind, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use crate::stream::Stream;
+
+/// Whether standard error is shared: the log belongs to the whole process.
+static SHARED: AtomicBool = AtomicBool::new(false);
+
+/// Whether each line is preceded by a look at whether it would have to wait.
+pub(crate) fn is_shared() -> bool {
+    SHARED.load(Ordering::Relaxed)
+}
 
 /// Starts logging. RUST_LOG says what.
 pub(crate) fn start() {
@@ -17,6 +26,7 @@ pub(crate) fn start() {
     logger.parse_env(filter);
     // Without standard error there is nobody to tell anything.
     if let Ok(stream) = Stream::stderr() {
+        SHARED.store(stream.is_shared(), Ordering::Relaxed);
         logger.target(env_logger::Target::Pipe(Box::new(Lossy::new(stream))));
     }
     logger

@@ -73,6 +73,7 @@ use endpoint::Inherited;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    sys::one_heap();
     let config = match cli::parse(std::env::args_os()) {
         Ok(Invocation::Run(config)) => config,
         Ok(Invocation::Show(text)) => return show(&text),

@@ -62,6 +62,11 @@ impl Stream {
         })
     }
 
+    /// Whether each access is preceded by a look at whether it would block.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared
+    }
+
     fn ready(&self, what: PollFlags) -> io::Result<()> {
         if !self.shared {
             return Ok(());

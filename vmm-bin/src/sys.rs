@@ -1,6 +1,7 @@
 //! What the front of the program needs and the safe crates do not offer: the bytes that the
 //! assembler left for the embedded guest, signal handlers that learn who sent the signal,
-//! descriptors that the program was started with, and the immediate end of the process.
+//! descriptors that the program was started with, one heap for all threads, and the immediate end of the
+//! process.
 //!
 //! The rule that must never be broken: nothing here decides anything.
 
@@ -163,6 +164,14 @@ fn take_over(number: c_int) -> io::Result<OwnedFd> {
     // SAFETY: it is open, or F_SETFD would have failed. Nobody in this process owns it: each number
     // comes here at most once, the standard streams never do, and nothing was opened before.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Has all threads share one heap. glibc would give each its own, of which it changes the protection as it
+/// grows, and those threads next to never allocate. Call it before there is a second thread.
+pub(crate) fn one_heap() {
+    // SAFETY: the call takes two numbers, and sets one of the allocator's.
+    #[cfg(target_env = "gnu")]
+    let _known = unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
 }
 
 /// Ends the process at once: no destructor runs. Async-signal-safe.

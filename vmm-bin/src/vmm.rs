@@ -47,7 +47,7 @@ use crate::qtest::Qtest;
 use crate::sender::Senders;
 use crate::serial::{Backend, LAST_WORDS, Line};
 use crate::trace::Recorder;
-use crate::{guest, sandbox, sender, signals};
+use crate::{guest, logging, sandbox, sender, signals};
 
 /// How long each phase of the tear-down may take.
 const TEARDOWN_BOUND: Duration = Duration::from_secs(2);
@@ -334,6 +334,14 @@ fn confinement(config: &Config) -> sandbox::Wanted {
     sandbox::Wanted {
         seccomp: config.seccomp,
         landlock: config.landlock,
+        firmware: matches!(
+            config.guest,
+            Guest::Kernel {
+                firmware: Some(_),
+                ..
+            }
+        ),
+        shared_log: logging::is_shared(),
     }
 }
 

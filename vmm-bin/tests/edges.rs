@@ -1,18 +1,11 @@
 //! Ways between the run states that no other test goes. All ways that all tests go are counted in
 //! the end, by the bin `edges` of the integration tests.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
-
 mod common;
 
-use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
-use common::{DEADLINE, Directory, Vm, needs_kvm, wait_for};
+use common::{DEADLINE, Directory, Vm, gdb, needs_kvm, wait_for};
 use serde_json::json;
 
 #[test]
@@ -51,25 +44,6 @@ fn a_reset_that_is_a_shutdown_stops_a_sleeping_guest() {
     assert_eq!(vm.wait().code, Some(0));
 }
 
-/// Sends a command of gdb's protocol.
-fn gdb(stream: &mut UnixStream, command: &str) {
-    let sum = command.bytes().fold(0_u8, u8::wrapping_add);
-    let packet = format!("+${command}#{sum:02x}");
-    stream.write_all(packet.as_bytes()).unwrap();
-}
-
-/// Waits for the answer that a vCPU has stopped.
-fn gdb_stopped(stream: &mut UnixStream) {
-    let mut heard = String::new();
-    let mut buffer = [0; 256];
-    while !(heard.contains("$T05") || heard.contains("$S05")) {
-        let count = stream.read(&mut buffer).unwrap();
-        assert_ne!(count, 0, "gdb's connection has ended: {heard}");
-        heard.push_str(&String::from_utf8_lossy(&buffer[..count]));
-    }
-    stream.write_all(b"+").unwrap();
-}
-
 /// A debugger's stop is `debug`; the monitor may let it go on, or reset it.
 #[test]
 fn a_guest_that_a_debugger_has_stopped_goes_on_and_is_reset() {
@@ -83,11 +57,9 @@ fn a_guest_that_a_debugger_has_stopped_goes_on_and_is_reset() {
             UnixStream::connect(directory.path("gdb")).ok()
         });
         debugger.set_read_timeout(Some(DEADLINE)).unwrap();
-        gdb(&mut debugger, "?");
-        gdb_stopped(&mut debugger);
+        gdb::ask(&mut debugger, "?", gdb::STOPPED);
         assert_eq!(qmp.status(), "paused");
-        gdb(&mut debugger, "s");
-        gdb_stopped(&mut debugger);
+        gdb::ask(&mut debugger, "s", gdb::STOPPED);
         wait_for("stop", || (qmp.status() == "debug").then_some(()));
         if step == 0 {
             qmp.execute("cont");

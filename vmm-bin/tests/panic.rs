@@ -143,11 +143,8 @@ fn a_crash_kernel_runs_under_every_action() {
 #[test]
 fn hyper_vs_crash_registers_are_offered_or_refused() {
     needs_kvm!();
-    // Firmware that resets the machine at once, from the reset vector on.
     let directory = Directory::new();
-    let mut image = vec![0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee];
-    image.resize(16, 0xf4);
-    std::fs::write(directory.path("resets"), image).unwrap();
+    std::fs::write(directory.path("resets"), common::RESETTING_FIRMWARE).unwrap();
     let path = directory.path("resets");
     let guest = [
         "--firmware",

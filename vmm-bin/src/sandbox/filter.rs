@@ -10,7 +10,7 @@ use seccompiler::{
     SeccompRule, TargetArch, apply_filter,
 };
 
-use super::lists::{Condition, Role};
+use super::lists::{Allowed, Condition, Role};
 
 /// Why there is no filter.
 #[derive(Debug, thiserror::Error)]
@@ -27,13 +27,17 @@ pub(crate) enum Error {
     Lists(#[from] seccompiler::BackendError),
 }
 
-/// Makes a filter of a role's lists. What is not in them meets `otherwise`.
+/// Makes a filter of a role's lists and those `besides`. What is not in them meets `otherwise`.
 ///
 /// # Errors
 /// See [`Error`].
-pub(super) fn compile(role: &Role, otherwise: SeccompAction) -> Result<BpfProgram, Error> {
+pub(super) fn compile(
+    role: &Role,
+    besides: &[&'static [Allowed]],
+    otherwise: SeccompAction,
+) -> Result<BpfProgram, Error> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    for allowed in role.calls.iter().copied().flatten() {
+    for allowed in role.calls.iter().chain(besides).copied().flatten() {
         let rules = rules.entry(allowed.call).or_default();
         // A call without a rule is allowed whatever its arguments are.
         if !allowed.conditions.is_empty() {

@@ -1,5 +1,8 @@
 //! What each kind of thread may ask of the kernel, as data.
 //!
+//! `tests/system_calls.rs` runs VMs and holds what their threads have asked for against these lists: what
+//! nobody asks for fails it, unless the test has the reason why it must be allowed all the same.
+//!
 //! An entry that is not obvious says who needs it. An entry that nobody needs any more goes.
 //!
 //! The rule that must never be broken: nothing here connects, starts or executes anything, nothing makes
@@ -43,10 +46,11 @@ pub(super) struct Role {
 
 /// The thread of the main loop, from its first turn to the end of the process.
 pub(super) const MAIN_LOOP: Role = Role {
-    calls: &[MEMORY, THREADS, OUTPUT, EVENTS, STREAMS, FILES, TEAR_DOWN],
+    calls: &[
+        MEMORY, THREADS, OUTPUT, LOOK_FIRST, CLOSE, EVENTS, STREAMS, FILES, TEAR_DOWN, MUSL,
+    ],
     requests: &[
         requests::KVM_IRQ_LINE,
-        requests::FIONBIO, // A client of the serial line does not block.
         // The guest's time: stop, start, reset.
         requests::KVM_GET_CLOCK,
         requests::KVM_SET_CLOCK,
@@ -59,9 +63,10 @@ pub(super) const MAIN_LOOP: Role = Role {
     ],
 };
 
-/// A vCPU's thread, from before its first entry into the guest to its end.
+/// A vCPU's thread, from before its first entry into the guest to its end. Some VMs' do more:
+/// [`Wanted::besides`](super::Wanted::besides).
 pub(super) const VCPU: Role = Role {
-    calls: &[MEMORY, THREADS, OUTPUT, FIRMWARE, THREAD_END],
+    calls: &[MEMORY, THREADS, OUTPUT, CLOSE, THREAD_END, MUSL],
     requests: &[
         requests::KVM_RUN,
         requests::KVM_IRQ_LINE,
@@ -100,32 +105,35 @@ pub(super) const VCPU: Role = Role {
 
 /// A thread that writes to a file: the trace.
 pub(super) const WRITER: Role = Role {
-    calls: &[MEMORY, THREADS, OUTPUT, THREAD_END],
+    calls: &[MEMORY, THREADS, OUTPUT, LOOK_FIRST, CLOSE, THREAD_END, MUSL],
     requests: &[],
 };
 
 /// The thread that writes dumps, and the only one that opens a file: below the directory that the
 /// command line names for them.
 pub(super) const DUMPER: Role = Role {
-    calls: &[MEMORY, THREADS, OUTPUT, DUMPS, THREAD_END],
+    calls: &[
+        MEMORY, THREADS, OUTPUT, LOOK_FIRST, CLOSE, DUMPS, THREAD_END, MUSL,
+    ],
     requests: &[],
 };
 
 /// The thread that looks up who has sent a signal.
 pub(super) const SENDER: Role = Role {
-    calls: &[MEMORY, THREADS, OUTPUT, PROCESSES, THREAD_END],
+    calls: &[
+        MEMORY, THREADS, OUTPUT, LOOK_FIRST, PROCESSES, THREAD_END, MUSL,
+    ],
     requests: &[],
 };
 
-/// The allocator's. What it maps is its own, and never code.
+/// The allocator's. What it maps is its own, and never code. That there is one heap for all threads
+/// ([`crate::sys::one_heap`]) spares them mprotect and sched_getaffinity.
 const MEMORY: &[Allowed] = &[
     any(libc::SYS_brk),
     only(
         libc::SYS_mmap,
         &[Lacks(2, libc::PROT_EXEC), Has(3, libc::MAP_ANONYMOUS)],
     ),
-    // glibc keeps the unused part of a thread's heap inaccessible.
-    only(libc::SYS_mprotect, &[Lacks(2, libc::PROT_EXEC)]),
     any(libc::SYS_mremap),
     any(libc::SYS_madvise),
     any(libc::SYS_munmap),
@@ -147,27 +155,31 @@ const THREADS: &[Allowed] = &[
     any(libc::SYS_restart_syscall),
     // Where the vDSO has no usable clock.
     any(libc::SYS_clock_gettime),
-    // glibc asks how many processors there are when a heap is made for the ninth thread.
-    any(libc::SYS_sched_getaffinity),
     // The stack for signal handlers goes when its thread ends.
     any(libc::SYS_sigaltstack),
 ];
 
 /// The log, and the bells that wake the main loop.
-const OUTPUT: &[Allowed] = &[
-    any(libc::SYS_write),
-    // Whether a stream that is shared with others would block.
-    any(libc::SYS_ppoll),
-    any(libc::SYS_close),
-    // A build with debug assertions looks whether what it closes is open.
-    only(libc::SYS_fcntl, &[Is(1, libc::F_GETFD)]),
-];
+const OUTPUT: &[Allowed] = &[any(libc::SYS_write)];
+
+/// Whether a stream that is shared with others would block.
+pub(super) const LOOK_FIRST: &[Allowed] = &[any(libc::SYS_ppoll)];
+
+/// What a thread owns goes with it. That includes a vCPU, if it leaves the guest too late for who
+/// waits for its end.
+const CLOSE: &[Allowed] = if cfg!(debug_assertions) {
+    &[
+        any(libc::SYS_close),
+        // Such a build looks whether what it closes is open.
+        only(libc::SYS_fcntl, &[Is(1, libc::F_GETFD)]),
+    ]
+} else {
+    &[any(libc::SYS_close)]
+};
 
 /// The event loop's.
 const EVENTS: &[Allowed] = &[
     any(libc::SYS_epoll_wait),
-    // The same, in musl.
-    any(libc::SYS_epoll_pwait),
     any(libc::SYS_epoll_ctl),
     any(libc::SYS_timerfd_settime),
     any(libc::SYS_read),
@@ -187,12 +199,10 @@ const STREAMS: &[Allowed] = &[
         libc::SYS_setsockopt,
         &[Is(1, libc::IPPROTO_TCP), Is(2, libc::TCP_NODELAY)],
     ),
-    // The keys of a hash table are random.
-    any(libc::SYS_getrandom),
 ];
 
 /// Firmware reads the kernel that it is to boot, from files that are open.
-const FIRMWARE: &[Allowed] = &[any(libc::SYS_pread64)];
+pub(super) const FIRMWARE: &[Allowed] = &[any(libc::SYS_pread64)];
 
 /// A dump: a file of another name, which gets its own when it is complete, or is removed.
 const DUMPS: &[Allowed] = &[
@@ -211,7 +221,6 @@ const FILES: &[Allowed] = &[
     // Where the kernel has no statx.
     any(libc::SYS_fstat),
     any(libc::SYS_lseek),
-    any(libc::SYS_pread64),
 ];
 
 /// What a process is called: /proc/PID/exe, and whose that is.
@@ -237,6 +246,16 @@ const TEAR_DOWN: &[Allowed] = &[
 
 /// The end of a thread.
 const THREAD_END: &[Allowed] = &[any(libc::SYS_exit)];
+
+/// What another C library does by other calls: it waits, and keeps the unused part of a heap inaccessible.
+const MUSL: &[Allowed] = if cfg!(target_env = "musl") {
+    &[
+        any(libc::SYS_epoll_pwait),
+        only(libc::SYS_mprotect, &[Lacks(2, libc::PROT_EXEC)]),
+    ]
+} else {
+    &[]
+};
 
 const fn any(call: c_long) -> Allowed {
     only(call, &[])

@@ -37,7 +37,7 @@ use crate::platform::Vcpu;
 use crate::signals;
 use filter::{compile, install};
 use landlock::Rules;
-use lists::Role;
+use lists::{Allowed, Role};
 
 pub(crate) use landlock::Paths;
 pub(crate) use query::{Sandboxed, Status, register};
@@ -67,6 +67,19 @@ pub(crate) struct Wanted {
     pub(crate) seccomp: Seccomp,
     /// The restrictions to files, network, devices and processes.
     pub(crate) landlock: Landlock,
+    /// Firmware may read files.
+    pub(crate) firmware: bool,
+    /// The log goes to a stream that is shared with others, and may block.
+    pub(crate) shared_log: bool,
+}
+
+impl Wanted {
+    /// What a vCPU's thread may do in this VM and not in every one.
+    fn besides(self) -> Vec<&'static [Allowed]> {
+        let firmware = self.firmware.then_some(lists::FIRMWARE);
+        let shared_log = self.shared_log.then_some(lists::LOOK_FIRST);
+        firmware.into_iter().chain(shared_log).collect()
+    }
 }
 
 /// Confines the threads of `vcpus`, which are paused, and the calling one, the main loop's, to
@@ -79,7 +92,9 @@ pub(crate) fn enter(
     vcpus: &VcpuSet<Vcpu>,
     paths: &Paths<'_>,
 ) -> Result<Status, Error> {
-    let of_vcpu = Arc::new(Confinement::new(wanted, &lists::VCPU, &Paths::default())?);
+    let besides = wanted.besides();
+    let of_vcpu = Confinement::with(wanted, &lists::VCPU, &besides, &Paths::default())?;
+    let of_vcpu = Arc::new(of_vcpu);
     let refused = Arc::new(Mutex::new(None));
     for vcpu in vcpus.vcpus().iter() {
         let (of_vcpu, refused) = (Arc::clone(&of_vcpu), Arc::clone(&refused));
@@ -157,6 +172,16 @@ struct Confinement {
 
 impl Confinement {
     fn new(wanted: Wanted, role: &Role, paths: &Paths<'_>) -> Result<Self, Error> {
+        Self::with(wanted, role, &[], paths)
+    }
+
+    /// With system calls that the role does not have in every VM.
+    fn with(
+        wanted: Wanted,
+        role: &Role,
+        besides: &[&'static [Allowed]],
+        paths: &Paths<'_>,
+    ) -> Result<Self, Error> {
         let otherwise = match wanted.seccomp {
             Seccomp::On => Some(SeccompAction::KillProcess),
             Seccomp::Log => Some(SeccompAction::Log),
@@ -164,7 +189,9 @@ impl Confinement {
         };
         Ok(Self {
             seccomp: wanted.seccomp,
-            filter: otherwise.map(|action| compile(role, action)).transpose()?,
+            filter: otherwise
+                .map(|action| compile(role, besides, action))
+                .transpose()?,
             rules: Rules::new(wanted.landlock, paths)?,
         })
     }

@@ -13,12 +13,11 @@ use vmm_sys_util::{ioctl_io_nr, ioctl_ior_nr, ioctl_iow_nr, ioctl_iowr_nr};
 /// A request, as a function that gives its number.
 pub(super) type Request = fn() -> c_ulong;
 
-/// The type of the requests of terminals and of the oldest ones of sockets.
+/// The type of the requests of terminals.
 const TTY: u32 = b'T' as u32;
 
 ioctl_io_nr!(TCSETS, TTY, 0x02);
 ioctl_iow_nr!(TCSETS2, TTY, 0x2b, termios2);
-ioctl_io_nr!(FIONBIO, TTY, 0x21);
 
 ioctl_iow_nr!(KVM_IRQ_LINE, KVMIO, 0x61, kvm_irq_level);
 ioctl_ior_nr!(KVM_SET_IRQCHIP, KVMIO, 0x63, kvm_irqchip);
@@ -61,7 +60,6 @@ mod tests {
     fn the_numbers_are_the_systems() {
         assert_eq!(TCSETS(), libc::TCSETS);
         assert_eq!(TCSETS2(), libc::TCSETS2);
-        assert_eq!(FIONBIO(), libc::FIONBIO);
         assert_eq!(KVM_RUN(), 0xae80);
     }
 }

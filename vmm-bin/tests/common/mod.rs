@@ -14,6 +14,7 @@
     reason = "a test fails by panicking, and each test file needs other parts of this one"
 )]
 
+pub(crate) mod gdb;
 mod pty;
 mod qmp;
 pub(crate) mod qtest;
@@ -34,6 +35,11 @@ pub(crate) use qmp::Qmp;
 
 /// No single step of a test takes longer, on a machine that is busy with other things.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Firmware that resets the machine at once, from the reset vector on: by 0xcf9.
+pub(crate) const RESETTING_FIRMWARE: [u8; 16] = [
+    0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee, 0xf4, 0xf4, 0xf4, 0xf4, 0xf4, 0xf4, 0xf4, 0xf4, 0xf4, 0xf4,
+];
 
 /// The program.
 pub(crate) fn program() -> Command {
