@@ -69,26 +69,22 @@ impl Alarm {
 
     /// The first match in a day at or after its second `start`.
     fn first_from(self, start: u32) -> Option<u32> {
-        (0..24)
-            .filter(|hour| self.hour.allows(*hour))
-            .find_map(|hour: u32| {
-                (0..60)
-                    .filter(|minute| self.minute.allows(*minute))
-                    .find_map(|minute: u32| {
-                        let first = hour
-                            .saturating_mul(3600)
-                            .saturating_add(minute.saturating_mul(60));
-                        // Whole minutes that are over are not searched: a guest moves the alarm as
-                        // often as it likes.
-                        if first.saturating_add(59) < start {
-                            return None;
-                        }
-                        let seconds = (0..60).filter(|second| self.second.allows(*second));
-                        seconds
-                            .map(|second| first.saturating_add(second))
-                            .find(|at| *at >= start)
-                    })
-            })
+        // What is over is not searched: a guest moves the alarm as often as it likes, and one that
+        // goes off each second is looked for each second.
+        let [first_hour, first_minute, first_second] = [start / 3600, start / 60 % 60, start % 60];
+        for hour in (first_hour..24).filter(|hour| self.hour.allows(*hour)) {
+            let this_hour = hour == first_hour;
+            let minutes = if this_hour { first_minute } else { 0 }..60;
+            for minute in minutes.filter(|minute| self.minute.allows(*minute)) {
+                let this_minute = this_hour && minute == first_minute;
+                let mut seconds = if this_minute { first_second } else { 0 }..60;
+                if let Some(second) = seconds.find(|second| self.second.allows(*second)) {
+                    let minutes = hour.saturating_mul(60).saturating_add(minute);
+                    return Some(minutes.saturating_mul(60).saturating_add(second));
+                }
+            }
+        }
+        None
     }
 }
 

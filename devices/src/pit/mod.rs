@@ -27,7 +27,11 @@
 //! deadline sees every change. Who comes late sees the first few that were missed, and then the
 //! level as it is: what is done in a tick has a bound, whatever the rate.
 //!
-//! The rule that must never be broken: **a level that does not change is not driven.**
+//! Before time changes the level, the one that ends is driven once more, as QEMU's is: a listener that
+//! came in the middle of a pulse, and counts the line as low, hears of all of it.
+//!
+//! The rule that must never be broken: **each change is driven, in its order, and nothing between two of
+//! them.**
 //!
 //! Source: Intel 8254 data sheet (231164); IBM AT Technical Reference for port 0x61.
 
@@ -153,12 +157,19 @@ impl State {
         for counter in &mut self.counters {
             counter.settle(now);
         }
+        if self.level() != self.line {
+            irq.set(self.line);
+        }
         self.drive(irq);
     }
 
-    fn drive(&mut self, irq: &dyn IrqLine) {
+    fn level(&self) -> bool {
         let [timer, ..] = &self.counters;
-        let level = timer.out(self.seen);
+        timer.out(self.seen)
+    }
+
+    fn drive(&mut self, irq: &dyn IrqLine) {
+        let level = self.level();
         if level != self.line {
             self.line = level;
             irq.set(level);

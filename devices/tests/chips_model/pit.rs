@@ -1,5 +1,6 @@
 //! The timer, pulse by pulse.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use devices::pit::{HZ, Pit, Wiring};
@@ -12,16 +13,19 @@ use super::Source;
 /// When a level was driven, and which.
 type Change = (u64, bool);
 
-/// A line that notes each level and its time.
+/// A line that notes each change and its time. It is high at first, as a fresh timer's is.
 struct Recorder {
     clock: Arc<ManualClock>,
+    level: AtomicBool,
     changes: Mutex<Vec<Change>>,
 }
 
 impl IrqLine for Recorder {
     fn set(&self, level: bool) {
-        let now = self.clock.now_ns();
-        self.changes.lock().unwrap().push((now, level));
+        if self.level.swap(level, Ordering::Relaxed) != level {
+            let now = self.clock.now_ns();
+            self.changes.lock().unwrap().push((now, level));
+        }
     }
 }
 
@@ -283,6 +287,7 @@ impl Rig {
         let clock = Arc::new(ManualClock::new(0));
         let line = Arc::new(Recorder {
             clock: clock.clone(),
+            level: AtomicBool::new(true),
             changes: Mutex::default(),
         });
         let device = Pit::new(Wiring {

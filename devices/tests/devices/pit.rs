@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use devices::pit::{HZ, Pit, Wiring};
 use devices::{
-    BusDevice, Clock, IrqProbe, ManualClock, Notify, ResetType, Resettable, SaveRestore, Timed,
+    BusDevice, Clock, IrqLine, IrqProbe, ManualClock, Notify, ResetType, Resettable, SaveRestore,
+    Timed,
 };
 
 use crate::{inb, outb};
@@ -15,7 +16,6 @@ struct Told(IrqProbe);
 
 impl Notify for Told {
     fn notify(&self) {
-        use devices::IrqLine;
         self.0.set(true);
         self.0.set(false);
     }
@@ -106,15 +106,30 @@ fn one_shot_counts_fire_once_and_at_their_pulse() {
 #[test]
 fn a_new_count_takes_over_where_the_period_ends() {
     let rig = Rig::new();
+    rig.device.reset(ResetType::Cold);
+    let before = rig.irq.edges();
     rig.start(2, 100);
     assert_eq!(rig.run_to(50), 1, "the load");
     rig.start_count(1000);
     rig.run_to(102);
-    assert_eq!(rig.irq.edges(), 1, "the period under way is whole");
+    assert_eq!(rig.irq.edges(), before + 1, "the period under way is whole");
     rig.run_to(1100);
-    assert_eq!(rig.irq.edges(), 1);
+    assert_eq!(rig.irq.edges(), before + 1);
     rig.run_to(1101);
-    assert_eq!(rig.irq.edges(), 2);
+    assert_eq!(rig.irq.edges(), before + 2);
+}
+
+#[test]
+fn a_listener_that_counts_a_high_line_as_low_hears_of_the_whole_pulse() {
+    let rig = Rig::new();
+    rig.device.reset(ResetType::Cold);
+    rig.irq.set(false);
+    let before = rig.irq.edges();
+    rig.run_to(0x8000);
+    assert_eq!(rig.irq.edges(), before + 1, "the high half, as it ends");
+    assert!(!rig.irq.level());
+    rig.run_to(0x1_0000);
+    assert_eq!(rig.irq.edges(), before + 2);
 }
 
 impl Rig {
