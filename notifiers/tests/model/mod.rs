@@ -48,9 +48,9 @@ pub(crate) struct Program {
 
 impl Program {
     /// A first byte for the list and its limit, one for the notifiers that there are to begin with, and then an act for each
-    /// byte (and its argument, if it has one): the owner's, until a byte says that a script begins.
+    /// byte (and its argument, if it has one): the owner's, until a byte says that a script begins. What is too long is cut.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
-        let mut bytes = bytes.iter().copied();
+        let mut bytes = bytes.iter().copied().take(MAX_BYTES);
         let mut next = || bytes.next();
         let head = next().unwrap_or_default();
         let kind = match head % 3 {
@@ -112,9 +112,13 @@ pub(crate) enum Seen {
     Len(usize),
 }
 
-/// Scripts stop having an effect after so many calls: scripts that notify multiply.
-const CALL_BUDGET: usize = 400;
-const MAX_NOTIFIERS: usize = 200;
+/// A program ends after so many acts and calls, wherever it is: scripts that notify multiply, and what is left of those
+/// that are under way multiplies once more.
+const BUDGET: usize = 250;
+/// The reference looks at each for each.
+const MAX_NOTIFIERS: usize = 40;
+/// Of a program: what comes behind is more of the same.
+const MAX_BYTES: usize = 160;
 
 /// A list as the interpreter sees it.
 trait Subject {
@@ -132,7 +136,8 @@ trait Subject {
 struct Script {
     program: Program,
     record: RefCell<Vec<Seen>>,
-    calls: Cell<usize>,
+    /// Acts and calls until now.
+    spent: Cell<usize>,
     events: Cell<u32>,
 }
 
@@ -141,9 +146,15 @@ impl Script {
         Self {
             program: program.clone(),
             record: RefCell::default(),
-            calls: Cell::new(0),
+            spent: Cell::new(0),
             events: Cell::new(0),
         }
+    }
+
+    /// Takes one from the budget; false if there is none.
+    fn spend(&self) -> bool {
+        self.spent.set(self.spent.get() + 1);
+        self.spent.get() <= BUDGET
     }
 
     fn perform<S: Subject>(&self, subject: &Rc<S>, act: Act, me: Option<usize>) {
@@ -183,12 +194,14 @@ impl Script {
             notifier: me,
             event,
         });
-        self.calls.set(self.calls.get() + 1);
-        if self.calls.get() > CALL_BUDGET || self.program.scripts.is_empty() {
+        if !self.spend() || self.program.scripts.is_empty() {
             return Ok(());
         }
         let script = &self.program.scripts[me % self.program.scripts.len()];
         for act in script {
+            if !self.spend() {
+                return Ok(());
+            }
             self.perform(subject, *act, Some(me));
         }
         if script.contains(&Act::Fail) {
@@ -200,6 +213,9 @@ impl Script {
 
     fn run<S: Subject>(&self, subject: &Rc<S>) -> Vec<Seen> {
         for act in &self.program.owner {
+            if !self.spend() {
+                break;
+            }
             self.perform(subject, *act, None);
             self.record.borrow_mut().push(Seen::Len(subject.len()));
         }
@@ -263,13 +279,10 @@ impl Subject for Naive {
     }
 
     fn detach(&self, notifier: usize) {
-        if self
-            .registered
-            .borrow()
-            .iter()
-            .any(|(_, other)| *other == notifier)
-        {
-            self.detached.borrow_mut().push(notifier);
+        let is_registered = |(_, other): &(i8, usize)| *other == notifier;
+        let mut detached = self.detached.borrow_mut();
+        if self.registered.borrow().iter().any(is_registered) && !detached.contains(&notifier) {
+            detached.push(notifier);
         }
     }
 
