@@ -7,6 +7,7 @@ import signal
 import sys
 
 from harness import cases, guests, linux, rig
+from harness.emulator import emulator
 
 
 def cache():
@@ -83,6 +84,7 @@ def main():
         print(cases.summary(results), flush=True)
         return 1 if any(r.outcome == "FAILED" for r in results) else 0
     if arguments.command == "prepare":
+        emulator(cache())
         kernel = linux.kernel(cache())
         linux.inner_initrd(cache(), kernel)
         linux.inner_initrd(cache(), linux.kernel(cache(), linux.GENERIC), linux.GENERIC)

@@ -24,6 +24,7 @@ import sys
 import time
 
 from harness import cases, linux
+from harness.emulator import emulator
 from harness.cases import ROOT, SLOWNESS, Result
 
 #: Outer boots end by this time after their start, in seconds: a test that begins last has all of its own time.
@@ -39,8 +40,6 @@ INSIDE_TRACES = pathlib.Path("/tmp/traces")
 #: An outer machine that died, or a guest that broke, this often under the same test was killed by the test.
 MOST_DEATHS = 3
 OUTER_MODULES = ("kvm-amd",)
-#: The program that emulates the outer machine.
-EMULATOR = os.environ.get("RIG_QEMU", "qemu-system-x86_64")
 #: Parts of Python's library that no test imports.
 NOT_NEEDED = ("test", "idlelib", "lib2to3", "tkinter", "ensurepip", "pydoc_data", "turtledemo", "distutils")
 
@@ -145,8 +144,8 @@ def root_archive(cache, kernel, job):
     return root
 
 
-def command(kernel, root, append=""):
-    """The emulator's command line, without its serial ports; `append` is for the outer kernel.
+def command(program, kernel, root, append=""):
+    """The command line of the emulator `program`, without its serial ports; `append` is for the outer kernel.
 
     The emulator now and then loses an interrupt from one processor to another. With `nohz=off` each processor ticks all
     the time, so that one which should have woken up does so at its next tick, and not when chance has it. When the
@@ -154,25 +153,19 @@ def command(kernel, root, append=""):
     `no_timer_check` is what it does of itself where it knows of a hypervisor.
     """
     return [
-        EMULATOR, "-accel", "tcg,thread=multi,tb-size=512", "-smp", "2", "-cpu", "EPYC,+svm,+npt", "-m", "3072",
+        *program.command, "-accel", "tcg,thread=multi,tb-size=512", "-smp", "2", "-cpu", "EPYC,+svm,+npt", "-m", "3072",
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-kernel", str(kernel.bzimage), "-initrd", str(root),
         "-append", f"console=ttyS0 softlockup_panic=1 panic=-1 transparent_hugepage=madvise nohz=off no_timer_check {append}".strip(),
     ]
 
 
-def emulator_version():
-    """The emulator's major version."""
-    text = subprocess.run([EMULATOR, "--version"], capture_output=True, text=True, check=True).stdout
-    return int(re.search(r"version (\d+)", text).group(1))
-
-
-def environment(budget):
+def environment(program, budget):
     """What the tests inside of the rig find in their environment."""
     names = {
         "VMM_BIN": "/rig/vmm-bin", "CASE_BZIMAGE": "/rig/bzImage", "CASE_VMLINUX": "/rig/vmlinux", "CASE_INITRD": "/rig/initrd",
         "CASE_GENERIC": "/rig/generic", "CASE_GENERIC_INITRD": "/rig/generic-initrd",
         "CASE_PATIENCE": "40", "SLOWNESS": SLOWNESS, "CASE_VMM": os.environ.get("CASE_VMM", "vmm-bin"), "PYTHONUNBUFFERED": "1",
-        "PYTHONDONTWRITEBYTECODE": "1", "CASE_BUDGET": budget, "CASE_EMULATED": emulator_version(),
+        "PYTHONDONTWRITEBYTECODE": "1", "CASE_BUDGET": budget, "CASE_EMULATED": program.version,
     }
     return " ".join(f"{name}={value}" for name, value in names.items())
 
@@ -184,10 +177,11 @@ def _die_with_parent():
 
 
 class Boot:
-    """One boot of the rig for one job."""
+    """One boot of the rig, emulated by `program`, for one job."""
 
-    def __init__(self, cache, kernel, job, log):
+    def __init__(self, program, cache, kernel, job, log):
         self.root = root_archive(cache, kernel, job)
+        self.program = program
         self.kernel = kernel
         self.log = log
 
@@ -200,13 +194,14 @@ class Boot:
         begin = heard = time.monotonic()
         started, said = False, 0
         with open(self.log.with_suffix(".emulator"), "wb") as complaints:
-            emulator = subprocess.Popen(
-                command(self.kernel, self.root) + ["-serial", f"file:{self.log}", "-serial", "stdio"],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints, preexec_fn=_die_with_parent,
+            machine = subprocess.Popen(
+                command(self.program, self.kernel, self.root) + ["-serial", f"file:{self.log}", "-serial", "stdio"],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints, env=self.program.environment,
+                preexec_fn=_die_with_parent,
             )
         try:
             selector = selectors.DefaultSelector()
-            selector.register(emulator.stdout, selectors.EVENT_READ)
+            selector.register(machine.stdout, selectors.EVENT_READ)
             pending = b""
             while True:
                 now = time.monotonic()
@@ -219,7 +214,7 @@ class Boot:
                     raise Died("fell silent")
                 if not selector.select(1.0):
                     continue
-                chunk = os.read(emulator.stdout.fileno(), 65536)
+                chunk = os.read(machine.stdout.fileno(), 65536)
                 if not chunk:
                     raise Died("ended before its job was done")
                 heard = time.monotonic()
@@ -234,9 +229,9 @@ class Boot:
                     if text != "heartbeat":
                         yield text
         finally:
-            emulator.kill()
-            emulator.wait()
-            emulator.stdout.close()
+            machine.kill()
+            machine.wait()
+            machine.stdout.close()
             self.root.unlink(missing_ok=True)
 
 
@@ -250,7 +245,7 @@ class Overrun(Exception):
 
 def run(cache, the_cases, report=print):
     """Runs the cases in as many boots of the rig as it takes; returns their results in order."""
-    kernel = linux.kernel(cache)
+    program, kernel = emulator(cache, report), linux.kernel(cache)
     logs = cache / "logs"
     shutil.rmtree(logs, ignore_errors=True)
     logs.mkdir(parents=True)
@@ -275,10 +270,10 @@ def run(cache, the_cases, report=print):
         boots += 1
         log = logs / f"boot-{boots}.log"
         command_line = f"LIFECYCLE_TRACES={INSIDE_TRACES} python3 -m harness inside {' '.join(waiting)}"
-        job = {"JOB": "cases", "COMMAND": f"{environment(BOOT_BUDGET)} {command_line}"}
+        job = {"JOB": "cases", "COMMAND": f"{environment(program, BOOT_BUDGET)} {command_line}"}
         current = []
         try:
-            for text in Boot(cache, kernel, job, log).lines():
+            for text in Boot(program, cache, kernel, job, log).lines():
                 kind, _, rest = text.partition(" ")
                 if kind == "begin":
                     current.append(rest)
@@ -362,13 +357,13 @@ def inside(names, folder="scenarios"):
 
 def job(cache, command_line, report=print):
     """Runs one command line in the rig and passes on what it prints; true when it was run to its end."""
-    kernel = linux.kernel(cache)
+    program, kernel = emulator(cache, report), linux.kernel(cache)
     logs = cache / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    line = f"{environment(0)} {command_line}"
+    line = f"{environment(program, 0)} {command_line}"
     for _ in range(MOST_DEATHS):
         try:
-            for text in Boot(cache, kernel, {"JOB": "command", "COMMAND": line}, logs / "job.log").lines():
+            for text in Boot(program, cache, kernel, {"JOB": "command", "COMMAND": line}, logs / "job.log").lines():
                 report(text)
             return True
         except Died as death:
@@ -381,11 +376,13 @@ def job(cache, command_line, report=print):
 
 def shell(cache, command_line):
     """Boots the rig with its console on this terminal and runs one command line in it."""
-    kernel = linux.kernel(cache)
+    program, kernel = emulator(cache), linux.kernel(cache)
     root = root_archive(cache, kernel, {"JOB": "shell", "COMMAND": command_line})
     print("Starting the emulated machine; this takes some seconds.")
     print("`poweroff -f` in the guest ends it, and so does Ctrl-A x at any time.\n", flush=True)
     try:
-        return subprocess.run(command(kernel, root, "quiet") + ["-serial", "mon:stdio"], check=False).returncode
+        return subprocess.run(
+            command(program, kernel, root, "quiet") + ["-serial", "mon:stdio"], env=program.environment, check=False,
+        ).returncode
     finally:
         root.unlink(missing_ok=True)

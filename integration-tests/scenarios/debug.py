@@ -3,7 +3,7 @@
 Stopping at INT3 and by debug registers is the processor's work, and an emulated one may not do it for a guest. QEMU
 looks up an INT3 among the software interrupts that are intercepted, not among the exceptions, so the test of software
 breakpoints needs a machine that runs it directly (`SCENARIOS=host`). Before version 10, its VMRUN loads DR7 without
-arming what DR7 says: the tests of debug registers want such an emulator (`RIG_QEMU`) or a real machine.
+arming what DR7 says: then the tests of debug registers are skipped (`harness/emulator.py`).
 """
 
 import asyncio
@@ -34,7 +34,7 @@ def needs_software_breakpoints():
 def needs_debug_registers():
     """Skips a test where debug registers do not stop a guest."""
     if int(os.environ.get("CASE_EMULATED", "10")) < 10:
-        raise Skip("the emulated processor stops no guest by debug registers (QEMU 10 does: RIG_QEMU)")
+        raise Skip("the emulated processor stops no guest by debug registers, as QEMU does from version 10 on")
 
 
 async def let_run(vm, gdb):
