@@ -29,6 +29,7 @@ powers       POWERS_SECONDS=600 of a guest at the power registers
 load         the monitor of a VM under LOAD=16 times the load
 endings      ENDINGS=2000 ends of the program at a random time
 mutants      bugs that cargo-mutants makes in runstate, notifiers and lifecycle: the tests find nine of ten; SHARD=0/8 takes an eighth
+breakpoints  gdb's software breakpoints in Linux, in Bochs: minutes, and nothing of KVM on this machine
 endurance    ENDURANCE_SECONDS=7200 of one VM under everything: no slope of its memory, no descriptor and no thread more
 ports        PORT_PAUSES=5000 stops at each port that a guest uses
 LIST
@@ -145,6 +146,7 @@ soak_ports() {
     export PORT_PAUSES=${PORT_PAUSES:-5000}
     soak ports stops whole_vm interrupted::stops_while
 }
+soak_breakpoints() { soak breakpoints told vms soaks breakpoints::; }
 soak_endurance() { soak endurance told vms soaks endurance::; }
 
 # mutants CRATE: against its tests, but for the exhaustive ones, loom's, and those that run the compiler: too slow, once a mutant.

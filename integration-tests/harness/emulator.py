@@ -12,20 +12,15 @@ neither apt's lists nor anything else outside of the cache is changed.
 
 import dataclasses
 import os
-import pathlib
 import re
-import shutil
 import subprocess
+
+from harness import debian
 
 INSTALLED = "qemu-system-x86_64"
 PACKAGE = "qemu-system-x86"
 #: The first major version whose debug registers stop a guest.
 WANTED = 10
-#: Where Debian keeps its packages and how it signs them.
-MIRROR = "http://deb.debian.org/debian"
-KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
-#: How long one step of the download may take, in seconds: an emulator that does not come must not cost the tests.
-PATIENCE = 120
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +40,7 @@ class Emulator:
         command, environment = (str(program),), dict(os.environ)
         if root:
             command += ("-L", f"{root}/usr/share/qemu", "-L", f"{root}/usr/share/seabios")
-            libraries = f"{root}/usr/lib/x86_64-linux-gnu"
-            environment |= {"LD_LIBRARY_PATH": f"{libraries}:{root}/lib/x86_64-linux-gnu", "QEMU_MODULE_DIR": f"{libraries}/qemu"}
+            environment |= debian.libraries(root) | {"QEMU_MODULE_DIR": f"{root}/{debian.LIBRARIES}/qemu"}
         output = subprocess.run([*command, "--version"], env=environment, check=True, capture_output=True, text=True).stdout
         version = re.search(r"version (\d+)", output)
         if not version:
@@ -78,42 +72,9 @@ def _from_backports(cache):
     root = cache.resolve() / "qemu-backports"
     if not root.exists():
         part = root.with_name("part-qemu")
-        shutil.rmtree(part, ignore_errors=True)
-        _download(part)
-        shutil.rmtree(part / "apt")
+        debian.unpack(part, [PACKAGE], backports=True)
         # What does not run, or is too old, is not kept.
         if Emulator.at(part / "usr/bin" / INSTALLED, part).version < WANTED:
             raise LookupError("an older one is there")
         part.rename(root)
     return Emulator.at(root / "usr/bin" / INSTALLED, root)
-
-
-def _download(root):
-    """Unpacks the package and what of its dependencies this machine lacks."""
-    release = _release()
-    state = root / "apt"
-    for folder in ("lists/partial", "cache/archives/partial"):
-        (state / folder).mkdir(parents=True)
-    suites = (f"{release}-backports", release)
-    sources = state / "sources.list"
-    sources.write_text("".join(f"deb [signed-by={KEYS}] {MIRROR} {suite} main\n" for suite in suites))
-    options = {
-        "Dir::Etc::SourceList": sources, "Dir::Etc::SourceParts": "/dev/null", "Dir::State::Lists": state / "lists",
-        "Dir::Cache": state / "cache", "Acquire::Retries": 1, "Acquire::http::Timeout": 20, "Acquire::Languages": "none",
-        # Nothing is installed, so nobody is to be kept out, and nobody's rights are needed.
-        "Debug::NoLocking": 1, "APT::Sandbox::User": "root",
-    }
-    apt = ["apt-get", "-q", "-y", *(f"-o{name}={value}" for name, value in options.items())]
-    wanted = f"{PACKAGE}/{release}-backports"
-    for command in (["update", "--error-on=any"], ["install", "--download-only", "--no-install-recommends", wanted]):
-        subprocess.run([*apt, *command], check=True, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL)
-    for archive in sorted((state / "cache/archives").glob("*.deb")):
-        subprocess.run(["dpkg-deb", "-x", archive, root], check=True, capture_output=True, text=True)
-
-
-def _release():
-    """The name of the Debian that this machine runs."""
-    fields = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', pathlib.Path("/etc/os-release").read_text(encoding="utf-8"), re.MULTILINE))
-    if fields.get("ID") != "debian" or "VERSION_CODENAME" not in fields:
-        raise LookupError("this is no release of Debian")
-    return fields["VERSION_CODENAME"]

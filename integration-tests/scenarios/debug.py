@@ -2,8 +2,8 @@
 
 Stopping at INT3 and by debug registers is the processor's work, and an emulated one may not do it for a guest. QEMU
 looks up an INT3 among the software interrupts that are intercepted, not among the exceptions, so the test of software
-breakpoints needs a machine that runs it directly (`SCENARIOS=host`). Before version 10, its VMRUN loads DR7 without
-arming what DR7 says: then the tests of debug registers are skipped (`harness/emulator.py`).
+breakpoints needs a machine that runs it directly (`SCENARIOS=host`), or Bochs (`soaks/breakpoints.py`). Before version 10,
+its VMRUN loads DR7 without arming what DR7 says: then the tests of debug registers are skipped (`harness/emulator.py`).
 """
 
 import asyncio
