@@ -6,6 +6,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod corpus;
 #[path = "../fuzz/oracle/console.rs"]
 mod oracle;
 
@@ -22,6 +23,11 @@ fn screen(input: &str) -> (String, Lines) {
     let text = String::from_utf8(out).expect("text");
     let rest = text.strip_prefix(GREETING).expect("greeting and prompt");
     (rest.to_owned(), lines)
+}
+
+#[test]
+fn the_fuzzers_corpus_replays() {
+    corpus::replay(include_str!("corpus/console.txt"), oracle::check);
 }
 
 #[test]

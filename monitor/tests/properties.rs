@@ -8,6 +8,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod corpus;
 #[path = "../fuzz/oracle/mod.rs"]
 mod oracle;
 
@@ -101,6 +102,13 @@ fn value() -> impl Strategy<Value = Value> {
                 .prop_map(|members| Value::Object(members.into_iter().collect::<Map<_, _>>())),
         ]
     })
+}
+
+#[test]
+fn the_fuzzers_corpora_replay() {
+    corpus::replay(include_str!("corpus/parser.txt"), oracle::parser);
+    corpus::replay(include_str!("corpus/session.txt"), oracle::session);
+    corpus::replay(include_str!("corpus/schema.txt"), oracle::schema);
 }
 
 proptest! {

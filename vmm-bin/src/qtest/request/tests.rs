@@ -1,5 +1,8 @@
 //! Every request and every refusal.
 
+#[path = "../../../fuzz/oracle.rs"]
+mod oracle;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -10,6 +13,18 @@ fn read(line: &str) -> Request {
 
 fn refused(line: &str) -> String {
     parse(line.as_bytes()).unwrap_err().to_string()
+}
+
+/// What the fuzzer found worth keeping, an input a line in hexadecimal; and every bug it finds.
+#[test]
+fn the_fuzzers_corpus_replays() {
+    let corpus = include_str!("../../../tests/corpus/qtest_request.txt");
+    for line in corpus.lines() {
+        let digits = |at: usize| u8::from_str_radix(&line[at..at + 2], 16).unwrap();
+        let input: Vec<u8> = (0..line.len()).step_by(2).map(digits).collect();
+        oracle::check(&input);
+    }
+    assert!(corpus.lines().count() > 100);
 }
 
 #[test]
