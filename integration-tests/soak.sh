@@ -29,7 +29,7 @@ powers       POWERS_SECONDS=600 of a guest at the power registers
 load         the monitor of a VM under LOAD=16 times the load
 endings      ENDINGS=2000 ends of the program at a random time
 mutants      bugs that cargo-mutants makes in runstate, notifiers and lifecycle: the tests find nine of ten; SHARD=0/8 takes an eighth
-breakpoints  gdb's software breakpoints in Linux, in Bochs: minutes, and nothing of KVM on this machine
+breakpoints  gdb's software breakpoints in Linux, in Bochs: some minutes
 endurance    ENDURANCE_SECONDS=7200 of one VM under everything: no slope of its memory, no descriptor and no thread more
 ports        PORT_PAUSES=5000 stops at each port that a guest uses
 LIST

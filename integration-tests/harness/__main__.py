@@ -53,7 +53,7 @@ def main():
     kinds = {
         "whole-vm": "tests that any KVM can run",
         "scenarios": "tests with Linux as the guest",
-        "soaks": "tests that any KVM can run, and that take hours",
+        "soaks": "tests that take minutes to hours each",
     }
     for name, text in kinds.items():
         command = commands.add_parser(name, help=text)

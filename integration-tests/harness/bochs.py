@@ -1,6 +1,6 @@
-"""Bochs: an emulated PC whose processor does for a guest what a real one does, INT3 and debug registers included.
+"""Bochs: an emulated PC whose processor has VMX and stops a guest at INT3, as a real one does.
 
-It is ten times slower than QEMU, so that nothing large can run in it. It boots a kernel and an initramfs from a CD of its own
+It is much slower than QEMU, so that nothing large can run in it. It boots a kernel and an initramfs from a CD of its own
 and says what happens on its first serial line, which is a file.
 """
 
@@ -47,12 +47,7 @@ boot
 
 def tools(cache):
     """The folder below which Bochs is unpacked, with what makes its CD, and a gdb without Python."""
-    root = cache.resolve() / "bochs"
-    if not root.exists():
-        part = root.with_name("part-bochs")
-        debian.unpack(part, PACKAGES)
-        part.rename(root)
-    return root
+    return debian.unpacked(cache.resolve() / "bochs", PACKAGES)
 
 
 def compact_disc(root, folder, kernel, initrd):

@@ -14,13 +14,21 @@ PATIENCE = 120
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 
 
-def unpack(root, packages, backports=False):
-    """Unpacks the packages, and what of their dependencies this machine lacks, below `root`, which is made anew.
+def unpacked(root, packages, backports=False):
+    """The folder `root`, below which the packages are unpacked with what of their dependencies this machine lacks.
 
-    Raises `OSError`, `subprocess.SubprocessError` or `LookupError` if they cannot be had.
+    What is there already is taken as it is. Raises `OSError`, `subprocess.SubprocessError` or `LookupError` if they cannot be had.
     """
+    if not root.exists():
+        part = root.with_name(f"part-{root.name}")
+        shutil.rmtree(part, ignore_errors=True)
+        _unpack(part, packages, backports)
+        part.rename(root)
+    return root
+
+
+def _unpack(root, packages, backports):
     release = _release()
-    shutil.rmtree(root, ignore_errors=True)
     state = root / "apt"
     for folder in ("lists/partial", "cache/archives/partial"):
         (state / folder).mkdir(parents=True)

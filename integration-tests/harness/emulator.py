@@ -69,12 +69,8 @@ def _reason(error):
 
 
 def _from_backports(cache):
-    root = cache.resolve() / "qemu-backports"
-    if not root.exists():
-        part = root.with_name("part-qemu")
-        debian.unpack(part, [PACKAGE], backports=True)
-        # What does not run, or is too old, is not kept.
-        if Emulator.at(part / "usr/bin" / INSTALLED, part).version < WANTED:
-            raise LookupError("an older one is there")
-        part.rename(root)
-    return Emulator.at(root / "usr/bin" / INSTALLED, root)
+    root = debian.unpacked(cache.resolve() / "qemu-backports", [PACKAGE], backports=True)
+    found = Emulator.at(root / "usr/bin" / INSTALLED, root)
+    if found.version < WANTED:
+        raise LookupError("an older one is there")
+    return found

@@ -1,1 +1,1 @@
-"""Tests of a VM that only make sense over hours: `soak.sh` runs them, `make test` does not."""
+"""Tests of a VM that take too long for `make test`: `soak.sh` runs them."""
