@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 
-from harness import cases, linux
+from harness import cases, debian, linux
 from harness.emulator import emulator
 from harness.cases import ROOT, SLOWNESS, Result
 
@@ -44,19 +44,20 @@ OUTER_MODULES = ("kvm-amd",)
 NOT_NEEDED = ("test", "idlelib", "lib2to3", "tkinter", "ensurepip", "pydoc_data", "turtledemo", "distutils")
 
 
-def libraries(binary):
-    """The shared libraries, and the loader, that a program needs."""
-    output = subprocess.run(["ldd", binary], capture_output=True, text=True).stdout
+def libraries(binary, root=None):
+    """The shared libraries, and the loader, that a program needs; some may be below `root`, where packages are unpacked."""
+    environment = os.environ | debian.libraries(root) if root else None
+    output = subprocess.run(["ldd", binary], env=environment, capture_output=True, text=True).stdout
     return re.findall(r"(/\S+)", output)
 
 
-def _install(stage, path, target=None):
+def install(stage, path, target=None, root=None):
     """Copies a program and its libraries to the same places below `stage`."""
     target = stage / str(target or path).lstrip("/")
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(path, target)
-    for library in libraries(path):
-        copy = stage / library.lstrip("/")
+    for library in libraries(path, root):
+        copy = stage / library.removeprefix(str(root or "")).lstrip("/")
         if not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(os.path.realpath(library), copy)
@@ -80,14 +81,14 @@ def base_archive(cache, kernel):
 
     python = os.path.realpath(sys.executable)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    _install(stage, python, "/usr/bin/python3")
+    install(stage, python, "/usr/bin/python3")
     library = stage / "usr/lib" / version
     shutil.copytree(
         f"/usr/lib/{version}", library, symlinks=True,
         ignore=shutil.ignore_patterns("__pycache__", "config-*", *NOT_NEEDED),
     )
     for extension in library.glob("lib-dynload/*.so"):
-        _install(stage, extension)
+        install(stage, extension)
     site = next(p for p in sys.path if p.endswith("site-packages"))
     shutil.copytree(os.path.join(site, "qemu"), stage / "usr/lib/python3/dist-packages/qemu")
     # The kernel's unpacker does not keep times, and to compile all of it anew would take seconds in there.
@@ -97,14 +98,14 @@ def base_archive(cache, kernel):
         check=False, stdout=subprocess.DEVNULL,
     )
     if qemu := shutil.which("qemu-system-x86_64"):
-        _install(stage, qemu, "/usr/bin/qemu-system-x86_64")
+        install(stage, qemu, "/usr/bin/qemu-system-x86_64")
         for name in ("bios-microvm.bin", "bios-256k.bin", "kvmvapic.bin", "linuxboot_dma.bin", "pvh.bin", "qboot.rom"):
             for folder in ("/usr/share/qemu", "/usr/share/seabios"):
                 if os.path.exists(f"{folder}/{name}"):
                     (stage / "usr/share/qemu").mkdir(exist_ok=True)
                     shutil.copy(f"{folder}/{name}", stage / "usr/share/qemu")
     if gdb := shutil.which("gdb"):
-        _install(stage, gdb, "/usr/bin/gdb")
+        install(stage, gdb, "/usr/bin/gdb")
         shutil.copytree("/usr/share/gdb", stage / "usr/share/gdb", symlinks=True)
     linux.pack(stage, archive)
     shutil.rmtree(stage)
@@ -117,7 +118,7 @@ def fresh_archive(cache, kernel, job):
     shutil.rmtree(stage, ignore_errors=True)
     (stage / "rig").mkdir(parents=True)
     if vmm := os.environ.get("VMM_BIN"):
-        _install(stage, vmm, "/rig/vmm-bin")
+        install(stage, vmm, "/rig/vmm-bin")
     for name in ("harness", "scenarios", "benches"):
         shutil.copytree(ROOT / name, stage / "rig" / name, ignore=shutil.ignore_patterns("__pycache__", "*.rs"))
     shutil.copy(kernel.bzimage, stage / "rig/bzImage")

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 
-from harness import bochs, debian, linux
+from harness import bochs, linux, rig
 from harness.cases import ROOT, Skip, case
 from harness.machine import vmm_bin
 
@@ -23,19 +23,6 @@ def stage(folder, modules, kernel, init):
     kernel.install_modules(modules, folder / "modules")
 
 
-def add_program(folder, program, place, root):
-    """Adds a program to a tree at `place`, with the libraries that it is linked with, some of which may be below `root`."""
-    environment = os.environ | debian.libraries(root)
-    listed = subprocess.run(["ldd", program], env=environment, capture_output=True, text=True, check=False).stdout
-    wanted = {program: place}
-    for name in re.findall(r"(?:=> |^\s*)(/\S+)", listed, re.MULTILINE):
-        path = pathlib.Path(name)
-        wanted[path] = path.relative_to(root if path.is_relative_to(root) else "/")
-    for path, there in wanted.items():
-        (folder / there).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, folder / there)
-
-
 def initramfs(folder, root, kernel):
     """The outer machine's, with vmm-bin, gdb and all of the inner guest."""
     inner, outer = folder / "inner", folder / "outer"
@@ -43,8 +30,8 @@ def initramfs(folder, root, kernel):
     stage(outer, ("kvm-intel",), kernel, "breakpoints-outer-init")
     linux.pack(inner, outer / "rig/initrd")
     shutil.copy(kernel.bzimage, outer / "rig/bzImage")
-    add_program(outer, pathlib.Path(vmm_bin()), "rig/vmm-bin", root)
-    add_program(outer, root / "usr/bin/gdb", "usr/bin/gdb", root)
+    rig.install(outer, vmm_bin(), "/rig/vmm-bin")
+    rig.install(outer, root / "usr/bin/gdb", "/usr/bin/gdb", root)
     linux.pack(outer, folder / "initrd")
     return folder / "initrd"
 
