@@ -15,7 +15,6 @@ mod support;
 use monitor::inventory::{Inventory, MemorySize, ObjectType, register};
 use monitor::{Registry, Version};
 use serde_json::{Value, json};
-use support::Client;
 
 #[test]
 fn the_answers_are_what_the_vmm_says() {
@@ -77,10 +76,9 @@ const SAME: &[(&str, &str)] = &[
 
 #[test]
 fn qemu_answers_and_refuses_with_the_same_words() {
-    let Some((_qemu, path)) = qemu::start(&["-M", "none"]) else {
+    let Some((_qemu, [mut theirs])) = qemu::start(&["-M", "none"]) else {
         return;
     };
-    let mut theirs = Client::connect(&path);
     theirs.negotiate();
     soft::with_client(|ours| {
         for (command, arguments) in SAME {

@@ -289,10 +289,9 @@ const VERBS: [&str; 6] = [
 
 #[test]
 fn qemu_has_the_same_statuses_and_the_same_refusals() {
-    let Some((_qemu, path)) = qemu::start(&["-M", "none"]) else {
+    let Some((_qemu, [mut theirs])) = qemu::start(&["-M", "none"]) else {
         return;
     };
-    let mut theirs = Client::connect(&path);
     theirs.negotiate();
     let scratch = Scratch::new();
     soft::with_client(|ours| {

@@ -254,10 +254,9 @@ fn known(command: &str, part: &str, shape: &mut Value) {
 
 #[test]
 fn commands_and_events_have_the_types_that_qemu_says_they_have() {
-    let Some((_qemu, path)) = qemu::start(&["-M", "none"]) else {
+    let Some((_qemu, [mut client])) = qemu::start(&["-M", "none"]) else {
         return;
     };
-    let mut client = Client::connect(&path);
     client.negotiate();
     let theirs = Schema::of(&mut client);
     soft::with_client(|client| {

@@ -1,10 +1,10 @@
 //! A QEMU to compare with.
 
-use crate::support::{PATIENCE, Scratch};
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use crate::support::{Client, PATIENCE, Scratch};
+use std::io::ErrorKind;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const QEMU: &str = "qemu-system-x86_64";
 
@@ -13,6 +13,27 @@ pub(crate) struct Qemu(
     Child,
     #[expect(dead_code, reason = "holds the directory")] Scratch,
 );
+
+impl Qemu {
+    /// The next connection that it makes.
+    fn connection(&mut self, listener: &UnixListener) -> UnixStream {
+        let until = Instant::now() + PATIENCE;
+        listener.set_nonblocking(true).expect("a socket");
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false).expect("a socket");
+                    return stream;
+                }
+                Err(e) => assert_eq!(e.kind(), ErrorKind::WouldBlock, "{e}"),
+            }
+            let ended = self.0.try_wait().expect("its state");
+            assert_eq!(ended, None, "QEMU has ended");
+            assert!(Instant::now() < until, "QEMU does not connect");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
 
 impl Drop for Qemu {
     fn drop(&mut self) {
@@ -31,27 +52,28 @@ fn missing() -> Option<String> {
     (!version.contains(" version 7.2.")).then(|| format!("{version} is not 7.2"))
 }
 
-/// QEMU 7.2 with a QMP socket, or nothing, and a line that says why.
-pub(crate) fn start(arguments: &[&str]) -> Option<(Qemu, PathBuf)> {
+/// QEMU 7.2 and `N` clients, each with a monitor of its own, or nothing, and a line that says
+/// why.
+///
+/// QEMU connects, and each connection is its monitor's first: a monitor that listens may send the
+/// greeting of a client that has left to the next one, or send the next one none.
+pub(crate) fn start<const N: usize>(arguments: &[&str]) -> Option<(Qemu, [Client; N])> {
     if let Some(reason) = missing() {
         println!("skipped: {reason}");
         return None;
     }
     let scratch = Scratch::new();
     let path = scratch.path("qmp.sock");
-    let socket = format!("unix:{},server=on,wait=off", path.display());
+    let listener = UnixListener::bind(&path).expect("a socket");
+    let monitor = format!("unix:{},server=off", path.display());
     let child = Command::new(QEMU)
-        .args(["-nodefaults", "-display", "none", "-S", "-qmp", &socket])
+        .args(["-nodefaults", "-display", "none", "-S"])
+        .args([["-qmp", &monitor]; N].as_flattened())
         .args(arguments)
         .stdin(Stdio::null())
         .spawn()
         .expect("QEMU starts");
-    let qemu = Qemu(child, scratch);
-    let until = Instant::now() + PATIENCE;
-    // The file is there a moment before somebody listens.
-    while UnixStream::connect(&path).is_err() {
-        assert!(Instant::now() < until, "QEMU does not listen");
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    Some((qemu, path))
+    let mut qemu = Qemu(child, scratch);
+    let clients = std::array::from_fn(|_| Client::over(qemu.connection(&listener)));
+    Some((qemu, clients))
 }

@@ -269,7 +269,11 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn connect(path: &Path) -> Self {
-        let stream = UnixStream::connect(path).expect("the server listens");
+        Self::over(UnixStream::connect(path).expect("the server listens"))
+    }
+
+    /// The client at this end of a connection.
+    pub(crate) fn over(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let mut client = Client {
             stream,
