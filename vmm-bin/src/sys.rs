@@ -166,12 +166,22 @@ fn take_over(number: c_int) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Has all threads share one heap. glibc would give each its own, of which it changes the protection as it
-/// grows, and those threads next to never allocate. Call it before there is a second thread.
+/// Has all threads share one heap, from which large buffers are kept out: they go back to the system
+/// when they are freed.
+///
+/// By itself glibc would give each thread its own, of which it changes the protection as it grows, and
+/// those threads next to never allocate. And the first large buffer that is freed (a dump's, say) would
+/// have it take later ones from the heap, which then grows with the holes that they leave.
+/// Call it before there is a second thread.
 pub(crate) fn one_heap() {
-    // SAFETY: the call takes two numbers, and sets one of the allocator's.
+    /// What glibc begins with, in bytes. That it is set keeps it so.
     #[cfg(target_env = "gnu")]
-    let _known = unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+    const LARGE: c_int = 128 << 10;
+    #[cfg(target_env = "gnu")]
+    for (option, value) in [(libc::M_ARENA_MAX, 1), (libc::M_MMAP_THRESHOLD, LARGE)] {
+        // SAFETY: the call takes two numbers, and sets one of the allocator's.
+        let _known = unsafe { libc::mallopt(option, value) };
+    }
 }
 
 /// Ends the process at once: no destructor runs. Async-signal-safe.
