@@ -55,8 +55,8 @@ fn missing() -> Option<String> {
 /// QEMU 7.2 and `N` clients, each with a monitor of its own, or nothing, and a line that says
 /// why.
 ///
-/// QEMU connects, and each connection is its monitor's first: a monitor that listens may send the
-/// greeting of a client that has left to the next one, or send the next one none.
+/// QEMU connects, and each connection is its monitor's first: a client that followed another one at
+/// once has been seen to get no greeting, or replies that were one behind.
 pub(crate) fn start<const N: usize>(arguments: &[&str]) -> Option<(Qemu, [Client; N])> {
     if let Some(reason) = missing() {
         println!("skipped: {reason}");
